@@ -1,0 +1,76 @@
+"""One way to write a picture's draws, so that a model need not learn to guess among equals.
+
+Neither step changes a cell of the picture.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from herjax.executor import OUTSIDE, draw_masks, keep_draws, top_draw
+from herjax.ops import COLOUR, COLUMN, END, LINE, OP, PIXEL, R2, RECTANGLE, ROW, USES
+
+
+def simplify_draws(program: Array, height: Array, width: Array) -> Array:
+    """Write each draw of records [N, 6] with the op of fewest fields that paints the same cells.
+
+    One cell is a pixel, a full row or column its own call, a rectangle one cell wide a line;
+    corners go from top left to bottom right; a line runs from its upper (then left) end wherever
+    both directions paint the same cells. ``height`` and ``width`` of the canvas are int [].
+    """
+    op, colour, r1, c1, r2, c2 = jnp.moveaxis(program, -1, 0)
+    two_points = USES[op, R2]
+    is_rectangle = op == RECTANGLE
+    top, bottom = jnp.minimum(r1, r2), jnp.maximum(r1, r2)
+    left, right = jnp.minimum(c1, c2), jnp.maximum(c1, c2)
+    straight = two_points & ((r1 == r2) | (c1 == c2))
+
+    # Ties in Bresenham's rounding make a line differ from its reverse: an offset of exactly one
+    # half is met when the long axis, divided by gcd(long, short), is even.
+    long = jnp.maximum(bottom - top, right - left)
+    short = jnp.minimum(bottom - top, right - left)
+    reversible = (long // jnp.maximum(jnp.gcd(long, short), 1)) % 2 == 1
+    backwards = (r1 > r2) | ((r1 == r2) & (c1 > c2))
+    swap = (op == LINE) & backwards & reversible
+    r1, c1, r2, c2 = (
+        jnp.where(is_rectangle, top, jnp.where(swap, r2, r1)),
+        jnp.where(is_rectangle, left, jnp.where(swap, c2, c1)),
+        jnp.where(is_rectangle, bottom, jnp.where(swap, r1, r2)),
+        jnp.where(is_rectangle, right, jnp.where(swap, c1, c2)),
+    )
+    op = jnp.where(is_rectangle & straight, LINE, op)
+    whole_column = straight & (top == 0) & (bottom == height - 1) & (left == right)
+    whole_row = straight & (left == 0) & (right == width - 1) & (top == bottom)
+    op = jnp.where(whole_column, COLUMN, op)
+    op = jnp.where(whole_row, ROW, op)
+    op = jnp.where(two_points & (top == bottom) & (left == right), PIXEL, op)
+    return jnp.where(USES[op], jnp.stack([op, colour, r1, c1, r2, c2], axis=-1), 0)
+
+
+def order_draws(program: Array, input: Array) -> Array:
+    """Reorder pruned records [N, 6] over a canvas [R, C]: as seen from the top, in reading order.
+
+    Read backwards (the last painted first, as the decoder writes it), the next draw is always
+    the one whose first visible cell comes first in reading order, among those with no draw of
+    another colour left to lie on top of them.
+    """
+    masks = draw_masks(program, *input.shape) & (input != OUTSIDE)
+    flat = masks.reshape(masks.shape[0], -1).astype(jnp.float32)
+    n = program.shape[0]
+    index = jnp.arange(n)
+    above = (flat @ flat.T > 0) & (index[:, None] < index[None, :])  # [below, above]
+    above &= program[:, None, COLOUR] != program[None, :, COLOUR]
+    top = top_draw(masks).reshape(-1)
+    cell = jnp.arange(top.size)
+    first_seen = jnp.min(jnp.where(top == index[:, None], cell, top.size), axis=1)
+    present = program[:, OP] != END
+
+    def place(left, _):
+        free = left & ~jnp.any(above & left[None, :], axis=1)
+        chosen = jnp.argmin(jnp.where(free, first_seen, top.size + 1))
+        return left & (index != chosen), chosen
+
+    _, order = jax.lax.scan(place, present, None, length=n)
+    # Past the last draw `place` repeats draw 0: those places are END.
+    from_top = jnp.where((index < present.sum())[:, None], program[order], END)
+    return keep_draws(from_top[::-1], from_top[::-1, OP] != END)

@@ -1,0 +1,84 @@
+"""Programs as tokens: which tokens exist, and which are legal next.
+
+The decoder writes a program from the top: the draw painted last, which nothing covers, comes
+first. A draw takes ``SLOTS`` = 4 places (op, colour, point1, point2); an op with one point leaves
+the last place empty. A point token *points at a cell of the canvas*, so ids depend on its width:
+
+    0            END
+    1 .. 5       the ops of ``herjax.ops.OPS``
+    6 .. 15      colours 0 .. 9
+    16 + r*w + c the cell (r, c) of a canvas of width w
+"""
+
+import jax.numpy as jnp
+from jax import Array
+
+from herjax.ops import C1, C2, COLOUR, COLOURS, END, OP, OPS, R1, R2, USES
+
+OP_SLOT, COLOUR_SLOT, POINT1_SLOT, POINT2_SLOT = range(4)
+SLOTS = 4
+FIRST_COLOUR = 1 + len(OPS)
+FIRST_CELL = FIRST_COLOUR + COLOURS
+NO_TOKEN = -1  # in a place that the draw's op does not use
+
+SLOT_USED = jnp.stack([jnp.ones(len(USES), bool), USES[:, COLOUR], USES[:, R1] | USES[:, C1], USES[:, R2]], 1)
+
+
+def encode(program: Array, width: Array | int) -> Array:
+    """Records [..., N, 6] -> tokens [..., N, 4]; ``NO_TOKEN`` in unused places, END past the end.
+
+    ``width`` is that of the canvas, one for each program: int [...].
+    """
+    program = reverse_draws(jnp.asarray(program, jnp.int32))
+    width = jnp.asarray(width)[..., None]
+    point1 = program[..., R1] * width + program[..., C1]
+    point2 = program[..., R2] * width + program[..., C2]
+    tokens = jnp.stack(
+        [
+            program[..., OP],
+            FIRST_COLOUR + program[..., COLOUR],
+            FIRST_CELL + point1,
+            FIRST_CELL + point2,
+        ],
+        axis=-1,
+    )
+    return jnp.where(SLOT_USED[program[..., OP]], tokens, NO_TOKEN)
+
+
+def decode(tokens: Array, width: Array | int) -> Array:
+    """Tokens [..., N, 4] -> records [..., N, 6]; the inverse of ``encode``."""
+    op = tokens[..., OP_SLOT]
+    width = jnp.asarray(width)[..., None]
+    cell1, cell2 = tokens[..., POINT1_SLOT] - FIRST_CELL, tokens[..., POINT2_SLOT] - FIRST_CELL
+    fields = [
+        op,
+        tokens[..., COLOUR_SLOT] - FIRST_COLOUR,
+        cell1 // width,
+        cell1 % width,
+        cell2 // width,
+        cell2 % width,
+    ]
+    return reverse_draws(jnp.where(USES[op], jnp.stack(fields, axis=-1), 0))
+
+
+def reverse_draws(program: Array) -> Array:
+    """Records [..., N, 6] with their draws in the opposite order, still END-padded."""
+    n = program.shape[-2]
+    count = jnp.sum(program[..., OP] != END, axis=-1, keepdims=True)
+    index = jnp.arange(n)
+    source = jnp.where(index < count, count - 1 - index, index)
+    return jnp.take_along_axis(program, source[..., None], axis=-2)
+
+
+def legal_points(op: Array, row: Array, col: Array, valid: Array) -> Array:
+    """Cells that may follow as point1: a whole row is named by its column 0, a column by its row 0.
+
+    Args:
+      op: op id, int [].
+      row, col: coordinates of the P cells, int [P].
+      valid: which of them lie inside the canvas, bool [P].
+
+    Returns:
+      bool [P]. As point2, every valid cell is legal.
+    """
+    return valid & (USES[op, R1] | (row == 0)) & (USES[op, C1] | (col == 0))

@@ -1,0 +1,101 @@
+"""The drawing calls of the DSL: one table row each.
+
+To add a call, write its mask function and append a row to ``OPS`` here, and its NumPy referee in
+``tests/referee.py``. Tokens, legality, Python source and execution follow from the row.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+END = 0  # the op of an empty record: no draw here, and none after it
+COLOURS = 10
+
+# A record is (op, colour, r1, c1, r2, c2); these are its columns.
+OP, COLOUR, R1, C1, R2, C2 = range(6)
+RECORD_SIZE = 6
+
+# Keyword of the Python call -> the record columns that hold its value.
+ARGUMENT_COLUMNS = {
+    "point1": (R1, C1),
+    "point2": (R2, C2),
+    "point": (R1, C1),
+    "y": (R1,),
+    "x": (C1,),
+    "color": (COLOUR,),
+}
+
+
+class Op(NamedTuple):
+    name: str  # of the Python function
+    arguments: tuple[str, ...]  # keywords of the Python call, keys of ARGUMENT_COLUMNS
+    # (r1, c1, r2, c2, row, col) -> bool, is this cell painted; broadcasts, int32 in.
+    covers: Callable[..., Array]
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Record columns that this op uses besides OP, in the order of the Python call."""
+        return tuple(column for name in self.arguments for column in ARGUMENT_COLUMNS[name])
+
+
+def line_covers(r1, c1, r2, c2, row, col) -> Array:
+    """Bresenham line, the cells of ``skimage.draw.line``.
+
+    Step i along the longer axis is offset by floor((2 * short * i + long) / (2 * long)) along
+    the shorter one; multiplied out here, because integer division is slow.
+    """
+    height, width = jnp.abs(r2 - r1), jnp.abs(c2 - c1)
+    steep = height > width
+    down, right = (row - r1) * jnp.sign(r2 - r1), (col - c1) * jnp.sign(c2 - c1)
+    # A zero-length axis has sign 0: compare its raw offset, which must then be 0.
+    down = jnp.where(r2 == r1, row - r1, down)
+    right = jnp.where(c2 == c1, col - c1, right)
+    along, across = jnp.where(steep, down, right), jnp.where(steep, right, down)
+    long, short = jnp.maximum(height, width), jnp.minimum(height, width)
+    scale = jnp.maximum(2 * long, 1)
+    remainder = 2 * short * along + long - scale * across
+    return (along >= 0) & (along <= long) & (remainder >= 0) & (remainder < scale)
+
+
+def rectangle_covers(r1, c1, r2, c2, row, col) -> Array:
+    """Filled rectangle between any two opposite corners, inclusive."""
+    return (
+        (row >= jnp.minimum(r1, r2))
+        & (row <= jnp.maximum(r1, r2))
+        & (col >= jnp.minimum(c1, c2))
+        & (col <= jnp.maximum(c1, c2))
+    )
+
+
+def row_covers(r1, c1, r2, c2, row, col) -> Array:
+    """A whole row."""
+    return (row == r1) & (col == col)
+
+
+def column_covers(r1, c1, r2, c2, row, col) -> Array:
+    """A whole column."""
+    return (col == c1) & (row == row)
+
+
+def pixel_covers(r1, c1, r2, c2, row, col) -> Array:
+    """One cell."""
+    return (row == r1) & (col == c1)
+
+
+OPS = (
+    Op("draw_line", ("point1", "point2", "color"), line_covers),
+    Op("draw_rectangle", ("point1", "point2", "color"), rectangle_covers),
+    Op("draw_horizontal_line", ("y", "color"), row_covers),
+    Op("draw_vertical_line", ("x", "color"), column_covers),
+    Op("draw_pixel", ("point", "color"), pixel_covers),
+)  # op ids are the places in this table, counted from 1; END is 0
+
+LINE, RECTANGLE, ROW, COLUMN, PIXEL = range(1, 6)
+
+# USES[op, column]: does this op use this record column.
+USES = jnp.array(
+    [[False] * RECORD_SIZE]
+    + [[column == OP or column in op.columns for column in range(RECORD_SIZE)] for op in OPS]
+)

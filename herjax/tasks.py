@@ -1,0 +1,110 @@
+"""Random drawing tasks for pretraining: the distribution of the source experiment, on the device.
+
+Height and width uniform, a blank input of a random colour, a uniform number of draws, each a
+uniform op with uniform parameters inside the canvas; draws without effect are removed, programs
+that change nothing rejected.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import Array
+
+from herjax.canonical import order_draws, simplify_draws
+from herjax.executor import OUTSIDE, execute, prune
+from herjax.ops import COLOURS, OPS, USES
+
+
+@struct.dataclass
+class Task:
+    """A drawing task: paint ``target`` over ``input``. Canvases are padded with OUTSIDE."""
+
+    input: Array  # int8 [R, C]
+    target: Array  # int8 [R, C]
+    height: Array  # int32 []
+    width: Array  # int32 []
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    """Distribution of the random tasks."""
+
+    min_side: int = 3  # cells
+    max_side: int = 10  # cells
+    max_draws: int = 5
+
+
+def inside(height: Array, width: Array, rows: int, cols: int) -> Array:
+    """bool [rows, cols]: the cells of a height x width canvas in the top left corner."""
+    return (jnp.arange(rows)[:, None] < height) & (jnp.arange(cols)[None, :] < width)
+
+
+def random_program(key: Array, height: Array, width: Array, max_draws: int) -> Array:
+    """Records [max_draws, 6]: 1 .. max_draws uniform draws inside the canvas, as drawn."""
+    count_key, op_key, colour_key, row_key, col_key = jax.random.split(key, 5)
+    n = (max_draws,)
+    count = jax.random.randint(count_key, (), 1, max_draws + 1)
+    op = jax.random.randint(op_key, n, 1, len(OPS) + 1)
+    op = jnp.where(jnp.arange(max_draws) < count, op, 0)
+    colour = jax.random.randint(colour_key, n, 0, COLOURS)
+    rows = jax.random.randint(row_key, (2, max_draws), 0, height)
+    cols = jax.random.randint(col_key, (2, max_draws), 0, width)
+    fields = [op, colour, rows[0], cols[0], rows[1], cols[1]]
+    return jnp.where(USES[op], jnp.stack(fields, axis=-1), 0)
+
+
+def random_task(key: Array, sizes: Array, config: TaskConfig) -> tuple[Task, Array]:
+    """One random task and a canonical program that solves it.
+
+    Args:
+      key: PRNG key.
+      sizes: int [S, 2], the (height, width) pairs to choose from, uniformly.
+      config: the distribution.
+
+    Returns:
+      The task, canvases [max_side, max_side], and records [max_draws, 6].
+    """
+    size_key, program_key = jax.random.split(key)
+    height, width = sizes[jax.random.randint(size_key, (), 0, sizes.shape[0])]
+    mask = inside(height, width, config.max_side, config.max_side)
+
+    def attempt(state):
+        attempt_key, *_ = state
+        attempt_key, colour_key, draws_key = jax.random.split(attempt_key, 3)
+        colour = jax.random.randint(colour_key, (), 0, COLOURS)
+        input = jnp.where(mask, colour, OUTSIDE).astype(jnp.int8)
+        program = random_program(draws_key, height, width, config.max_draws)
+        return attempt_key, input, program, execute(program, input)
+
+    def unchanged(state):
+        _, input, _, target = state
+        return jnp.all(input == target)
+
+    blank = jnp.full(mask.shape, OUTSIDE, jnp.int8)
+    nothing = jnp.zeros((config.max_draws, USES.shape[1]), jnp.int32)
+    start = (program_key, blank, nothing, blank)
+    _, input, program, target = jax.lax.while_loop(unchanged, attempt, start)
+    program = canonical_program(program, input, height, width)
+    return Task(input, target, height, width), program
+
+
+def canonical_program(program: Array, input: Array, height: Array, width: Array) -> Array:
+    """Pruned, simplified and ordered records [N, 6] that paint the same picture over ``input``."""
+    return order_draws(simplify_draws(prune(program, input), height, width), input)
+
+
+def size_buckets(config: TaskConfig, limits: tuple[int, ...]) -> list[np.ndarray]:
+    """All (height, width) pairs, grouped by area: int [S, 2] for each limit (largest area, cells).
+
+    Raises:
+      ValueError: if the last limit does not hold the largest canvas.
+    """
+    if not limits or limits[-1] < config.max_side**2:
+        raise ValueError(f"last size bucket {limits} must hold {config.max_side**2} cells")
+    sides = np.arange(config.min_side, config.max_side + 1)
+    pairs = np.stack(np.meshgrid(sides, sides, indexing="ij"), -1).reshape(-1, 2)
+    bucket = np.searchsorted(limits, pairs.prod(axis=1))
+    return [pairs[bucket == i] for i in range(len(limits))]

@@ -1,0 +1,85 @@
+"""The one training step that pretraining and test-time training share."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import Array
+
+from herjax.grammar import COLOUR_SLOT, FIRST_CELL, FIRST_COLOUR, OP_SLOT, POINT1_SLOT, POINT2_SLOT, encode
+from herjax.model import Decoder, Logits, Prefix
+from herjax.ops import END
+from herjax.tasks import Task
+
+
+def token_log_probs(logits: Logits, tokens: Array) -> tuple[Array, Array]:
+    """Log-probability of every token of given programs, and which places hold a token.
+
+    Args:
+      logits: of those programs.
+      tokens: int32 [B, N, 4] as from ``grammar.encode``.
+
+    Returns:
+      float32 [B, N + 1, 4] and bool [B, N + 1, 4]. The last row holds the END after N draws.
+    """
+
+    def pick(scores, chosen):
+        chosen = jnp.maximum(chosen, 0)[..., None]
+        return jnp.take_along_axis(jax.nn.log_softmax(scores), chosen, axis=-1)[..., 0]
+
+    op = jnp.pad(tokens[..., OP_SLOT], ((0, 0), (0, 1)), constant_values=END)
+    fields = [
+        pick(logits.colour, tokens[..., COLOUR_SLOT] - FIRST_COLOUR),
+        pick(logits.point1, tokens[..., POINT1_SLOT] - FIRST_CELL),
+        pick(logits.point2, tokens[..., POINT2_SLOT] - FIRST_CELL),
+    ]
+    fields = [jnp.pad(field, ((0, 0), (0, 1))) for field in fields]
+    log_probs = jnp.stack([pick(logits.op, op), *fields], axis=-1)
+    # END is said once, right after the last draw.
+    said = jnp.pad(op[:, :-1] != END, ((0, 0), (1, 0)), constant_values=True)
+    held = jnp.pad(tokens[..., 1:] >= 0, ((0, 0), (0, 1), (0, 0)))
+    held = jnp.concatenate([said[..., None], held], axis=-1)
+    return jnp.where(held, log_probs, 0.0), held
+
+
+def program_loss(
+    model: Decoder, params, task: Task, program: Array, weight: Array, size: int
+) -> tuple[Array, dict[str, Array]]:
+    """Weighted mean negative log-likelihood per token of canonical programs, in nats.
+
+    Args:
+      model: the decoder.
+      params: its parameters.
+      task: batch of B tasks.
+      program: records [B, N, 6].
+      weight: float32 [B]; 0 leaves a pair out.
+      size: places for cells, at least the largest area of the batch.
+    """
+    tokens = encode(program, task.width)
+    prefix = model.apply(params, task, size, method=Decoder.encode)
+    logits = model.apply(params, prefix, tokens, task.width)
+    log_probs, held = token_log_probs(logits, tokens)
+    counted = held * weight[:, None, None]
+    total = jnp.maximum(jnp.sum(counted), 1.0)
+    loss = -jnp.sum(log_probs * weight[:, None, None]) / total
+    right = jnp.sum(jnp.where(held.any(-1), log_probs.sum(-1), 0.0), axis=-1)
+    by_slot = -jnp.sum(log_probs * counted, (0, 1)) / jnp.maximum(jnp.sum(counted, (0, 1)), 1.0)
+    return loss, {"loss": loss, "program_nats": -jnp.mean(right), "by_slot": by_slot}
+
+
+@struct.dataclass
+class TrainState:
+    """Everything a training run needs to go on."""
+
+    step: Array  # int32 []
+    params: dict
+    opt_state: optax.OptState
+
+
+def apply_gradients(state: TrainState, grads, optimizer: optax.GradientTransformation) -> TrainState:
+    """One optimiser step."""
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state)
