@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from herjax.executor import OUTSIDE, draw_masks, keep_draws, top_draw
+from herjax.executor import OUTSIDE, draw_masks, top_draw
 from herjax.ops import COLOUR, COLUMN, END, LINE, OP, PIXEL, R2, RECTANGLE, ROW, USES
 
 
@@ -48,29 +48,25 @@ def simplify_draws(program: Array, height: Array, width: Array) -> Array:
 
 
 def order_draws(program: Array, input: Array) -> Array:
-    """Reorder pruned records [N, 6] over a canvas [R, C]: as seen from the top, in reading order.
+    """Reorder pruned records [N, 6] over a canvas [R, C] into reading order, same picture.
 
-    Read backwards (the last painted first, as the decoder writes it), the next draw is always
-    the one whose first visible cell comes first in reading order, among those with no draw of
-    another colour left to lie on top of them.
+    The next draw is always the one whose first visible cell comes first in reading order, among
+    those with no unpainted draw of another colour left beneath them.
     """
     masks = draw_masks(program, *input.shape) & (input != OUTSIDE)
     flat = masks.reshape(masks.shape[0], -1).astype(jnp.float32)
     n = program.shape[0]
     index = jnp.arange(n)
-    above = (flat @ flat.T > 0) & (index[:, None] < index[None, :])  # [below, above]
-    above &= program[:, None, COLOUR] != program[None, :, COLOUR]
+    beneath = (flat @ flat.T > 0) & (index[None, :] < index[:, None])  # [above, beneath]
+    beneath &= program[:, None, COLOUR] != program[None, :, COLOUR]
     top = top_draw(masks).reshape(-1)
-    cell = jnp.arange(top.size)
-    first_seen = jnp.min(jnp.where(top == index[:, None], cell, top.size), axis=1)
+    first_seen = jnp.min(jnp.where(top == index[:, None], jnp.arange(top.size), top.size), axis=1)
     present = program[:, OP] != END
 
     def place(left, _):
-        free = left & ~jnp.any(above & left[None, :], axis=1)
+        free = left & ~jnp.any(beneath & left[None, :], axis=1)
         chosen = jnp.argmin(jnp.where(free, first_seen, top.size + 1))
         return left & (index != chosen), chosen
 
     _, order = jax.lax.scan(place, present, None, length=n)
-    # Past the last draw `place` repeats draw 0: those places are END.
-    from_top = jnp.where((index < present.sum())[:, None], program[order], END)
-    return keep_draws(from_top[::-1], from_top[::-1, OP] != END)
+    return jnp.where((index < present.sum())[:, None], program[order], END)

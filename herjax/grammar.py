@@ -1,8 +1,7 @@
 """Programs as tokens: which tokens exist, and which are legal next.
 
-The decoder writes a program from the top: the draw painted last, which nothing covers, comes
-first. A draw takes ``SLOTS`` = 4 places (op, colour, point1, point2); an op with one point leaves
-the last place empty. A point token *points at a cell of the canvas*, so ids depend on its width:
+A draw takes ``SLOTS`` = 4 places (op, colour, point1, point2); an op with one point leaves the
+last place empty. A point token *points at a cell of the canvas*, so ids depend on its width:
 
     0            END
     1 .. 5       the ops of ``herjax.ops.OPS``
@@ -29,7 +28,7 @@ def encode(program: Array, width: Array | int) -> Array:
 
     ``width`` is that of the canvas, one for each program: int [...].
     """
-    program = reverse_draws(jnp.asarray(program, jnp.int32))
+    program = jnp.asarray(program, jnp.int32)
     width = jnp.asarray(width)[..., None]
     point1 = program[..., R1] * width + program[..., C1]
     point2 = program[..., R2] * width + program[..., C2]
@@ -58,16 +57,7 @@ def decode(tokens: Array, width: Array | int) -> Array:
         cell2 // width,
         cell2 % width,
     ]
-    return reverse_draws(jnp.where(USES[op], jnp.stack(fields, axis=-1), 0))
-
-
-def reverse_draws(program: Array) -> Array:
-    """Records [..., N, 6] with their draws in the opposite order, still END-padded."""
-    n = program.shape[-2]
-    count = jnp.sum(program[..., OP] != END, axis=-1, keepdims=True)
-    index = jnp.arange(n)
-    source = jnp.where(index < count, count - 1 - index, index)
-    return jnp.take_along_axis(program, source[..., None], axis=-2)
+    return jnp.where(USES[op], jnp.stack(fields, axis=-1), 0)
 
 
 def legal_points(op: Array, row: Array, col: Array, valid: Array) -> Array:

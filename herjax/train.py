@@ -65,9 +65,10 @@ def program_loss(
     counted = held * weight[:, None, None]
     total = jnp.maximum(jnp.sum(counted), 1.0)
     loss = -jnp.sum(log_probs * weight[:, None, None]) / total
-    right = jnp.sum(jnp.where(held.any(-1), log_probs.sum(-1), 0.0), axis=-1)
-    by_slot = -jnp.sum(log_probs * counted, (0, 1)) / jnp.maximum(jnp.sum(counted, (0, 1)), 1.0)
-    return loss, {"loss": loss, "program_nats": -jnp.mean(right), "by_slot": by_slot}
+    by_slot = -jnp.sum(log_probs * weight[:, None, None], (0, 1))
+    by_slot /= jnp.maximum(jnp.sum(counted, (0, 1)), 1.0)
+    names = ("loss_op", "loss_colour", "loss_point1", "loss_point2")
+    return loss, {"loss": loss, **dict(zip(names, by_slot))}
 
 
 @struct.dataclass

@@ -1,0 +1,96 @@
+"""What the command lines share: one-line errors, stop signals, versions."""
+
+import importlib.metadata
+import logging
+import os
+import platform
+import signal
+import sys
+
+from absl import app
+from absl import flags
+from absl import logging as absl_logging
+
+from herjax.checkpoint import CheckpointError
+
+COMPILATION_CACHE = flags.DEFINE_string(
+    "compilation_cache", None, "Folder that keeps compiled programs between runs (one machine type)."
+)
+
+
+class StopSignals:
+    """Catches Ctrl-C and SIGTERM, so that the caller can save first; a second Ctrl-C is not caught."""
+
+    def __init__(self):
+        self.received = 0  # the signal's number
+
+    def _handle(self, number, _):
+        self.received = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __enter__(self):
+        self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def exit_stopped(stop: StopSignals, message: str) -> None:
+    """Leave as a process that was stopped by a signal does, having said what became of the work."""
+    print(f"stopped: {message}", flush=True)
+    sys.exit(128 + stop.received)
+
+
+def fail(message: object) -> None:
+    """One line on standard error and exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def run(main) -> None:
+    """``app.run`` with bad input as one line."""
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    logging.getLogger("orbax").setLevel(logging.ERROR)
+
+    def guarded(arguments):
+        import jax
+
+        if len(arguments) > 1:
+            fail(f"unexpected argument {arguments[1]!r}")
+        if COMPILATION_CACHE.value:
+            jax.config.update("jax_compilation_cache_dir", COMPILATION_CACHE.value)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        try:
+            return main(arguments)
+        except (CheckpointError, ValueError, NotADirectoryError, PermissionError) as error:
+            fail(error)
+
+    def parse(arguments):
+        try:
+            return flags.FLAGS(arguments)
+        except flags.Error as error:
+            fail(str(error).splitlines()[-1])
+
+    app.run(guarded, flags_parser=parse)
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    names = ("herjax", "jax", "jaxlib", "flax", "optax", "numpy")
+    found = {name: importlib.metadata.version(name) for name in names if name != "herjax" or _installed()}
+    return {"python": platform.python_version(), **found}
+
+
+def _installed() -> bool:
+    try:
+        importlib.metadata.version("herjax")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def short(values: dict) -> str:
+    """Numbers for a terminal line."""
+    return "  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())

@@ -1,0 +1,204 @@
+"""Pretraining on random tasks: configuration, the compiled step, held-out evaluation."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from herjax import stats
+from herjax.executor import execute
+from herjax.grammar import encode
+from herjax.model import Decoder, ModelConfig
+from herjax.sampler import sample
+from herjax.tasks import TaskConfig, random_task, size_buckets
+from herjax.train import TrainState, apply_gradients, program_loss
+
+EVAL_CHUNK = 16  # tasks evaluated at once
+HELD_OUT_SEED = 2**31 - 1  # root of the held-out tasks' keys; not allowed as a training seed
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+    """A pretraining run. The defaults are the shipped ``base``.
+
+    Every step draws one batch of new tasks whose canvases fall into one bucket of areas, so that
+    small canvases do not pay for large ones; buckets are drawn with their share of all sizes.
+    """
+
+    model: ModelConfig = ModelConfig()
+    tasks: TaskConfig = TaskConfig()
+    size_limits: tuple[int, ...] = (18, 30, 42, 56, 72, 100)  # largest area of a bucket, cells
+    batch_size: int = 128  # programs a step
+    steps: int = 6_000
+    warmup_steps: int = 100
+    muon_lr: float = 0.02  # peak, for the matrices of the blocks; decays linearly to 0
+    adam_lr: float = 2e-3  # peak, for all other parameters
+    clip: float = 1.0  # global norm of the gradient
+    seed: int = 0
+    log_every: int = 20  # steps
+    checkpoint_every: int = 250  # steps
+    eval_every: int = 1_000  # steps
+    eval_tasks: int = 256  # held-out tasks on the way, a multiple of 64 for exact shares
+    final_eval_tasks: int = 1024
+    snapshots: tuple[int, ...] = (200, 600, 2_000)  # steps whose weights are kept
+
+    def __post_init__(self):
+        if not 1 <= self.tasks.min_side <= self.tasks.max_side <= self.model.max_side:
+            raise ValueError(
+                f"tasks.min_side {self.tasks.min_side} and tasks.max_side {self.tasks.max_side}"
+                f" must be 1 .. model.max_side ({self.model.max_side})"
+            )
+        for name in ("batch_size", "steps", "log_every", "checkpoint_every", "eval_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.seed < HELD_OUT_SEED:
+            raise ValueError(f"seed must be 0 .. {HELD_OUT_SEED - 1}, got {self.seed}")
+        size_buckets(self.tasks, self.size_limits)
+
+
+PRESETS = {
+    # For tests: learns next to nothing in the seconds it takes.
+    "tiny": PretrainConfig(
+        model=ModelConfig(width=32, layers=2, program_layers=1, heads=2, max_side=6),
+        tasks=TaskConfig(max_side=6, max_draws=3),
+        size_limits=(16, 36),
+        batch_size=16,
+        steps=20,
+        warmup_steps=5,
+        log_every=5,
+        checkpoint_every=10,
+        eval_every=10,
+        eval_tasks=32,
+        final_eval_tasks=32,
+        snapshots=(10,),
+    ),
+    # The shipped weights; see the model card in herjax/weights.
+    "base": PretrainConfig(),
+    # For a GPU. Not yet trained.
+    "large": PretrainConfig(
+        model=ModelConfig(width=256, layers=8, program_layers=3, heads=8),
+        batch_size=1024,
+        steps=50_000,
+        warmup_steps=500,
+        muon_lr=0.01,
+        adam_lr=1e-3,
+        snapshots=(),
+    ),
+}
+
+
+def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
+    """Muon (Jordan, 2024) for the matrices of the blocks, Adam for everything else."""
+
+    def schedule(peak):
+        warmup = optax.linear_schedule(0.0, peak, config.warmup_steps)
+        decay = optax.linear_schedule(peak, 0.0, max(config.steps - config.warmup_steps, 1))
+        return optax.join_schedules([warmup, decay], [config.warmup_steps])
+
+    def matrices(params):
+        def dimensions(path, leaf):
+            in_block = any("blocks" in str(key) for key in path)
+            return optax.contrib.MuonDimensionNumbers() if in_block and leaf.ndim == 2 else None
+
+        return jax.tree_util.tree_map_with_path(dimensions, params)
+
+    muon = optax.contrib.muon(
+        schedule(config.muon_lr),
+        adam_learning_rate=schedule(config.adam_lr),
+        adam_b2=0.98,
+        muon_weight_dimension_numbers=matrices,
+    )
+    return optax.chain(optax.clip_by_global_norm(config.clip), muon)
+
+
+def init_params(config: ModelConfig, key: Array) -> dict:
+    """Fresh parameters of a decoder."""
+    task, program = random_batch(key, np.array([[1, 1]]), TaskConfig(1, 1, 1), 1)
+
+    def run(model, task, tokens):
+        return model(model.encode(task, 1), tokens, task.width)
+
+    return Decoder(config).init(key, task, encode(program, task.width), method=run)
+
+
+def init_state(config: PretrainConfig) -> TrainState:
+    """The state before the first step."""
+    params = init_params(config.model, jax.random.fold_in(jax.random.key(config.seed), config.steps))
+    return TrainState(jnp.int32(0), params, make_optimizer(config).init(params))
+
+
+def random_batch(key: Array, sizes: np.ndarray, config: TaskConfig, count: int):
+    """``count`` tasks and their programs; see ``tasks.random_task``."""
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(count))
+    return jax.vmap(lambda key: random_task(key, jnp.asarray(sizes), config))(keys)
+
+
+def bucket_of_step(config: PretrainConfig, step: int) -> int:
+    """Which size bucket a step trains on: a function of seed and step alone."""
+    sizes = [len(bucket) for bucket in size_buckets(config.tasks, config.size_limits)]
+    shares = np.array(sizes) / sum(sizes)
+    return int(np.random.default_rng((config.seed, step)).choice(len(sizes), p=shares))
+
+
+@partial(jax.jit, static_argnames=("config", "bucket"), donate_argnames="state")
+def pretrain_step(state: TrainState, config: PretrainConfig, bucket: int) -> tuple[TrainState, dict]:
+    """One step on new random tasks of one size bucket; metrics are scalars, in nats."""
+    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    sizes = size_buckets(config.tasks, config.size_limits)[bucket]
+    task, program = random_batch(key, sizes, config.tasks, config.batch_size)
+    weight = jnp.ones(config.batch_size)
+    model, limit = Decoder(config.model), config.size_limits[bucket]
+
+    def loss(params):
+        return program_loss(model, params, task, program, weight, limit)
+
+    grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+    metrics["grad_norm"] = optax.global_norm(grads)
+    return apply_gradients(state, grads, make_optimizer(config)), metrics
+
+
+def evaluate(
+    params, config: PretrainConfig, tasks: int, samples: int = 8, temperature: float = 0.5
+) -> dict[str, float]:
+    """pass@1 and pass@k (k = ``samples``) on held-out random tasks, by the unbiased estimator.
+
+    The sizes are stratified: each bucket has its share of the tasks (exactly, if ``tasks`` is a
+    multiple of the number of sizes).
+    """
+    buckets = size_buckets(config.tasks, config.size_limits)
+    sizes = sum(len(bucket) for bucket in buckets)
+    rates = {1: [], samples: []}
+    for index, bucket in enumerate(buckets):
+        count = max(round(tasks * len(bucket) / sizes), 1)
+        chunks = [
+            _solved(params, config, index, start, samples, temperature)
+            for start in range(0, count, EVAL_CHUNK)
+        ]
+        solved = np.concatenate([np.asarray(chunk) for chunk in chunks])[:count]
+        for k in rates:
+            rates[k].append(stats.pass_at_k(samples, solved.sum(axis=1), k))
+    means = {f"pass@{k}": float(np.concatenate(rate).mean()) for k, rate in rates.items()}
+    return {**means, "tasks": sum(len(rate) for rate in rates[1])}
+
+
+@partial(jax.jit, static_argnames=("config", "bucket", "samples"))
+def _solved(params, config, bucket, start, samples, temperature):
+    """bool [EVAL_CHUNK, samples]: which sampled programs draw the held-out tasks from ``start``."""
+    model, limit = Decoder(config.model), config.size_limits[bucket]
+    sizes = size_buckets(config.tasks, config.size_limits)[bucket]
+    key = jax.random.fold_in(jax.random.key(HELD_OUT_SEED), bucket)
+    temperatures = jnp.full(samples, temperature)
+
+    def solve(index):
+        task_key, sample_key = jax.random.split(jax.random.fold_in(key, index))
+        task, _ = random_task(task_key, jnp.asarray(sizes), config.tasks)
+        draws = config.tasks.max_draws + 2  # room to solve it in a roundabout way
+        found = sample(model, params, task, sample_key, temperatures, draws, limit)
+        pictures = jax.vmap(execute, (0, None))(found.program, task.input)
+        return jnp.all(pictures == task.target, axis=(1, 2))
+
+    return jax.vmap(solve)(start + jnp.arange(EVAL_CHUNK))

@@ -1,0 +1,84 @@
+"""Weights as safetensors beside a config.json, with a checksum; and the shipped models."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from flax import traverse_util
+
+from herjax.checkpoint import CheckpointError
+from herjax.config import from_dict
+from herjax.model import Decoder, ModelConfig
+
+SHIPPED = pathlib.Path(__file__).parent / "weights"
+
+
+class Pretrained(NamedTuple):
+    """A decoder and its weights."""
+
+    model: Decoder
+    params: dict
+    info: dict[str, Any]  # config.json: how it was made, and its evaluation
+
+
+def shipped_names() -> list[str]:
+    """Names that ``load_pretrained`` takes besides folders."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+
+
+def save_weights(folder: str | pathlib.Path, config: ModelConfig, params: dict, info: dict) -> None:
+    """Write model.safetensors and config.json, each atomically; info must be JSON."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    flat = traverse_util.flatten_dict(params["params"], sep="/")
+    data = safetensors.numpy.save({name: np.asarray(leaf) for name, leaf in flat.items()})
+    write_atomically(folder / "model.safetensors", data)
+    config = {
+        "model": dataclasses.asdict(config),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        **info,
+    }
+    write_atomically(folder / "config.json", json.dumps(config, indent=2).encode() + b"\n")
+
+
+def load_pretrained(name: str | os.PathLike = "base") -> Pretrained:
+    """Load a shipped model by name, or one from a folder that ``save_weights`` wrote.
+
+    Raises:
+      CheckpointError: if there is no such model, or its files are damaged.
+    """
+    folder = SHIPPED / name if str(name) in shipped_names() else pathlib.Path(name)
+    try:
+        info = json.loads((folder / "config.json").read_text())
+        data = (folder / "model.safetensors").read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"no model {str(name)!r}: give one of {', '.join(shipped_names())}, "
+            "or a folder with config.json and model.safetensors"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"damaged model {folder}: {error}") from None
+    if hashlib.sha256(data).hexdigest() != info.get("sha256"):
+        raise CheckpointError(f"damaged model {folder}: model.safetensors has another sha256")
+    try:
+        config = from_dict(ModelConfig(), info["model"])
+        flat = safetensors.numpy.load(data)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"damaged model {folder}: config.json: {error!r}") from None
+    params = traverse_util.unflatten_dict(
+        {name: jnp.asarray(leaf) for name, leaf in flat.items()}, sep="/"
+    )
+    return Pretrained(Decoder(config), {"params": params}, info)
+
+
+def write_atomically(path: pathlib.Path, data: bytes) -> None:
+    """Write a file so that a reader, or a kill, sees the old content or all of the new."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(data)
+    temporary.replace(path)
