@@ -14,7 +14,9 @@ from absl import logging as absl_logging
 from herjax.checkpoint import CheckpointError
 
 COMPILATION_CACHE = flags.DEFINE_string(
-    "compilation_cache", None, "Folder that keeps compiled programs between runs (one machine type)."
+    "compilation_cache",
+    None,
+    "Folder that keeps compiled programs between runs (one machine type).",
 )
 
 
@@ -79,7 +81,9 @@ def run(main) -> None:
 def versions() -> dict[str, str]:
     """Versions that a result depends on."""
     names = ("herjax", "jax", "jaxlib", "flax", "optax", "numpy")
-    found = {name: importlib.metadata.version(name) for name in names if name != "herjax" or _installed()}
+    found = {
+        name: importlib.metadata.version(name) for name in names if name != "herjax" or _installed()
+    }
     return {"python": platform.python_version(), **found}
 
 
@@ -93,4 +97,6 @@ def _installed() -> bool:
 
 def short(values: dict) -> str:
     """Numbers for a terminal line."""
-    return "  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
+    return "  ".join(
+        f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items()
+    )

@@ -15,7 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments import cli
 from herjax import config as config_lib
 from herjax.checkpoint import Checkpoints
-from herjax.pretraining import PRESETS, PretrainConfig, bucket_of_step, evaluate, init_state, pretrain_step
+from herjax.pretraining import (
+    PRESETS,
+    PretrainConfig,
+    bucket_of_step,
+    evaluate,
+    init_state,
+    pretrain_step,
+)
 from herjax.weights import save_weights, write_atomically
 
 PRESET = flags.DEFINE_enum("preset", "base", sorted(PRESETS), "Configuration to start from.")
@@ -39,7 +46,9 @@ def log(path: pathlib.Path, step: int, values: dict) -> None:
 
 def run(config: PretrainConfig, workdir: pathlib.Path) -> None:
     """Train to the end, evaluate, and export the weights to ``workdir/model``."""
-    checkpoints = Checkpoints(workdir / "checkpoints", json.loads(json.dumps(dataclasses.asdict(config))))
+    checkpoints = Checkpoints(
+        workdir / "checkpoints", json.loads(json.dumps(dataclasses.asdict(config)))
+    )
     metrics_path = workdir / "metrics.jsonl"
     state = init_state(config)
     step = 0
@@ -48,7 +57,9 @@ def run(config: PretrainConfig, workdir: pathlib.Path) -> None:
         print(f"resuming at step {step} of {config.steps}", flush=True)
     trim_metrics(metrics_path, step)
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    print(f"{size:,} parameters, {config.steps:,} steps of {config.batch_size} programs", flush=True)
+    print(
+        f"{size:,} parameters, {config.steps:,} steps of {config.batch_size} programs", flush=True
+    )
     columns = (
         TextColumn("pretraining"),
         BarColumn(),

@@ -38,7 +38,9 @@ def read_flags(config: Any, values: flags.FlagValues, prefix: str = "") -> Any:
         if dataclasses.is_dataclass(value):
             changes[field.name] = read_flags(value, values, name + ".")
         elif (given := values[name].value) is not None:
-            changes[field.name] = _parse_tuple(name, given, value) if isinstance(value, tuple) else given
+            changes[field.name] = (
+                _parse_tuple(name, given, value) if isinstance(value, tuple) else given
+            )
     return dataclasses.replace(config, **changes)
 
 
@@ -47,7 +49,9 @@ def _parse_tuple(name: str, text: str, default: tuple) -> tuple:
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"--{name}={text}: expected {kind.__name__}s separated by commas") from None
+        raise ValueError(
+            f"--{name}={text}: expected {kind.__name__}s separated by commas"
+        ) from None
 
 
 def from_dict(config: Any, values: dict) -> Any:

@@ -20,7 +20,9 @@ FIRST_COLOUR = 1 + len(OPS)
 FIRST_CELL = FIRST_COLOUR + COLOURS
 NO_TOKEN = -1  # in a place that the draw's op does not use
 
-SLOT_USED = jnp.stack([jnp.ones(len(USES), bool), USES[:, COLOUR], USES[:, R1] | USES[:, C1], USES[:, R2]], 1)
+SLOT_USED = jnp.stack(
+    [jnp.ones(len(USES), bool), USES[:, COLOUR], USES[:, R1] | USES[:, C1], USES[:, R2]], 1
+)
 
 
 def encode(program: Array, width: Array | int) -> Array:

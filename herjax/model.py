@@ -209,7 +209,9 @@ class Decoder(nn.Module):
 
     def setup(self):
         config = self.config
-        embed = lambda size: nn.Embed(size, config.width, embedding_init=nn.initializers.normal(0.3))
+        embed = lambda size: nn.Embed(
+            size, config.width, embedding_init=nn.initializers.normal(0.3)
+        )
         self.row_embed, self.col_embed = embed(config.max_side), embed(config.max_side)
         self.target_embed, self.input_embed = embed(OUTSIDE + 1), embed(OUTSIDE + 1)
         self.edges_embed = _dense(config.width)

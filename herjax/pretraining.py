@@ -76,7 +76,7 @@ PRESETS = {
         final_eval_tasks=32,
         snapshots=(10,),
     ),
-    # The shipped weights; see the model card in herjax/weights.
+    # The shipped weights; see the model card in herjax/pretrained.
     "base": PretrainConfig(),
     # For a GPU. Not yet trained.
     "large": PretrainConfig(
@@ -127,7 +127,9 @@ def init_params(config: ModelConfig, key: Array) -> dict:
 
 def init_state(config: PretrainConfig) -> TrainState:
     """The state before the first step."""
-    params = init_params(config.model, jax.random.fold_in(jax.random.key(config.seed), config.steps))
+    params = init_params(
+        config.model, jax.random.fold_in(jax.random.key(config.seed), config.steps)
+    )
     return TrainState(jnp.int32(0), params, make_optimizer(config).init(params))
 
 
@@ -145,7 +147,9 @@ def bucket_of_step(config: PretrainConfig, step: int) -> int:
 
 
 @partial(jax.jit, static_argnames=("config", "bucket"), donate_argnames="state")
-def pretrain_step(state: TrainState, config: PretrainConfig, bucket: int) -> tuple[TrainState, dict]:
+def pretrain_step(
+    state: TrainState, config: PretrainConfig, bucket: int
+) -> tuple[TrainState, dict]:
     """One step on new random tasks of one size bucket; metrics are scalars, in nats."""
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]

@@ -56,20 +56,23 @@ def random_program(key: Array, height: Array, width: Array, max_draws: int) -> A
     return jnp.where(USES[op], jnp.stack(fields, axis=-1), 0)
 
 
-def random_task(key: Array, sizes: Array, config: TaskConfig) -> tuple[Task, Array]:
+def random_task(
+    key: Array, sizes: Array, config: TaskConfig, shape: tuple[int, int] | None = None
+) -> tuple[Task, Array]:
     """One random task and a canonical program that solves it.
 
     Args:
       key: PRNG key.
       sizes: int [S, 2], the (height, width) pairs to choose from, uniformly.
       config: the distribution.
+      shape: (R, C) of the canvas arrays; config.max_side square if None.
 
     Returns:
-      The task, canvases [max_side, max_side], and records [max_draws, 6].
+      The task, canvases [R, C], and records [max_draws, 6].
     """
     size_key, program_key = jax.random.split(key)
     height, width = sizes[jax.random.randint(size_key, (), 0, sizes.shape[0])]
-    mask = inside(height, width, config.max_side, config.max_side)
+    mask = inside(height, width, *(shape or (config.max_side, config.max_side)))
 
     def attempt(state):
         attempt_key, *_ = state

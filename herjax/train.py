@@ -9,7 +9,15 @@ import optax
 from flax import struct
 from jax import Array
 
-from herjax.grammar import COLOUR_SLOT, FIRST_CELL, FIRST_COLOUR, OP_SLOT, POINT1_SLOT, POINT2_SLOT, encode
+from herjax.grammar import (
+    COLOUR_SLOT,
+    FIRST_CELL,
+    FIRST_COLOUR,
+    OP_SLOT,
+    POINT1_SLOT,
+    POINT2_SLOT,
+    encode,
+)
 from herjax.model import Decoder, Logits, Prefix
 from herjax.ops import END
 from herjax.tasks import Task
@@ -80,7 +88,9 @@ class TrainState:
     opt_state: optax.OptState
 
 
-def apply_gradients(state: TrainState, grads, optimizer: optax.GradientTransformation) -> TrainState:
+def apply_gradients(
+    state: TrainState, grads, optimizer: optax.GradientTransformation
+) -> TrainState:
     """One optimiser step."""
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state)

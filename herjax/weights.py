@@ -16,7 +16,7 @@ from herjax.checkpoint import CheckpointError
 from herjax.config import from_dict
 from herjax.model import Decoder, ModelConfig
 
-SHIPPED = pathlib.Path(__file__).parent / "weights"
+SHIPPED = pathlib.Path(__file__).parent / "pretrained"
 
 
 class Pretrained(NamedTuple):

@@ -1,0 +1,23 @@
+# make run: adapt the shipped decoder to 25-squares. make test: what CI runs.
+PYTHON ?= python3
+VENV ?= .venv
+
+.PHONY: run test lint
+$(VENV)/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --editable .[test]
+	touch $@
+
+run: $(VENV)/installed
+	$(VENV)/bin/python -m experiments.her_adapt --task=25-squares
+
+test: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest --cov=herjax --cov-report=term --durations=10
+
+lint: $(VENV)/installed-test
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

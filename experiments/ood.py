@@ -1,0 +1,74 @@
+"""How far the base is from out-of-distribution pictures: python -m experiments.ood --samples=256
+
+Samples programs without any adaptation, and compares with the source experiment.
+"""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+import herjax
+from experiments import cli
+from herjax.her import AdaptConfig, attempt
+from herjax.weights import write_atomically
+
+SAMPLES = flags.DEFINE_integer("samples", 256, "Programs for each picture.", lower_bound=1)
+TEMPERATURE = flags.DEFINE_float("temperature", 0.5, "Of sampling; 0 is greedy.", lower_bound=0.0)
+CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")
+SEED = flags.DEFINE_integer("seed", 0, "Of everything random.", lower_bound=0)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder for ood.json; default: not saved.")
+
+# Mean pixels right and best of 256, in the source experiment.
+SOURCE = {
+    "9-vertical-lines": (0.6532, 0.8889),
+    "9-squares": (0.6455, 0.8148),
+    "overlapping-squares": (0.6266, 0.9300),
+}
+
+
+def main(_):
+    pretrained = herjax.load_pretrained(CHECKPOINT.value)
+    config = AdaptConfig(programs=(SAMPLES.value,), temperatures=(TEMPERATURE.value,))
+    results = {}
+    for name, (source_mean, source_best) in SOURCE.items():
+        picture = herjax.pictures()[name]
+        task = herjax.make_task(picture.target, picture.input, pretrained.model.config.max_side)
+        run = jax.jit(
+            lambda params, task, key: attempt(pretrained.model, params, task, config, key).accuracy
+        )
+        accuracy = run(pretrained.params, task, jax.random.key(SEED.value))
+        results[name] = {
+            "mean": float(accuracy.mean()),
+            "best": float(accuracy.max()),
+            "solved": int(jnp.sum(accuracy == 1.0)),
+            "samples": SAMPLES.value,
+            "source_mean": source_mean,
+            "source_best": source_best,
+        }
+    table = Table("picture", "mean %", "best %", "solved", "source mean %", "source best %")
+    for name, row in results.items():
+        percents = [f"{100 * row[k]:.2f}" for k in ("mean", "best", "source_mean", "source_best")]
+        solved = f"{row['solved']} of {row['samples']}"
+        table.add_row(name, percents[0], percents[1], solved, percents[2], percents[3])
+    Console().print(table)
+    if WORKDIR.value:
+        folder = pathlib.Path(WORKDIR.value)
+        folder.mkdir(parents=True, exist_ok=True)
+        run = {
+            "checkpoint": CHECKPOINT.value,
+            "weights_sha256": pretrained.info["sha256"],
+            "temperature": TEMPERATURE.value,
+            "seed": SEED.value,
+            "versions": cli.versions(),
+        }
+        text = json.dumps({**run, "pictures": results}, indent=2) + "\n"
+        write_atomically(folder / "ood.json", text.encode())
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,97 @@
+"""Adapt a pretrained decoder to one picture: arrays in, result out."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from herjax.executor import OUTSIDE
+from herjax.her import AdaptConfig, AdaptState, EpochMetrics, compiled_epoch, init_adaptation
+from herjax.tasks import Task
+from herjax.weights import Pretrained, load_pretrained
+
+
+class Result(NamedTuple):
+    """What an adaptation found."""
+
+    solved: bool
+    program: np.ndarray  # int32 records [N, 6], the best found, painted in order
+    history: list[EpochMetrics]  # one an epoch, as NumPy arrays
+    params: dict  # adapted weights
+
+
+def make_task(target, input=None, max_side: int | None = None) -> Task:
+    """A task from arrays [R, C] of colours 0 .. 9; without input, over a blank canvas of colour 0.
+
+    Raises:
+      ValueError: for a wrong shape, a colour out of range, or a side above ``max_side``.
+    """
+    target = jnp.asarray(target)
+    if target.ndim != 2 or target.size == 0:
+        raise ValueError(f"a picture must be [rows, columns], got shape {target.shape}")
+    input = jnp.zeros_like(target) if input is None else jnp.asarray(input)
+    if input.shape != target.shape:
+        raise ValueError(f"input is {input.shape}, target {target.shape}: they must be equal")
+    for name, canvas in (("target", target), ("input", input)):
+        if not jnp.issubdtype(canvas.dtype, jnp.integer):
+            raise ValueError(f"{name} must hold integers, got {canvas.dtype}")
+        low, high = int(canvas.min()), int(canvas.max())
+        if low < 0 or high >= OUTSIDE:
+            raise ValueError(f"{name} has colours {low} .. {high}, allowed are 0 .. {OUTSIDE - 1}")
+    if max_side is not None and max(target.shape) > max_side:
+        rows, cols = target.shape
+        raise ValueError(
+            f"picture of {rows}x{cols} is larger than the model's canvas, {max_side}x{max_side}"
+        )
+    rows, cols = target.shape
+    return Task(input.astype(jnp.int8), target.astype(jnp.int8), jnp.int32(rows), jnp.int32(cols))
+
+
+def adapt(
+    target,
+    input=None,
+    *,
+    params: Pretrained | dict | None = None,
+    seed: int = 0,
+    config: AdaptConfig | None = None,
+    on_epoch: Callable[[AdaptState, EpochMetrics], None] | None = None,
+) -> Result:
+    """Teach a decoder, by HER, to draw one picture that it cannot draw.
+
+    Args:
+      target: integer array [R, C], colours 0 .. 9.
+      input: canvas to draw on, likewise; blank of colour 0 if None.
+      params: from ``load_pretrained`` (default: the shipped base), or parameters of its shape.
+      seed: of everything random.
+      config: default settings if None.
+      on_epoch: called after each epoch; may raise to stop.
+
+    Raises:
+      ValueError: if a picture is malformed or larger than the model's canvas.
+    """
+    model, weights = load_decoder(params)
+    task = make_task(target, input, model.config.max_side)
+    config = config or AdaptConfig()
+    state = init_adaptation(weights, config, jax.random.key(seed), task.target.size)
+    history = []
+    for _ in range(config.max_epochs):
+        state, metrics = compiled_epoch(model, state, task, config)
+        metrics = jax.device_get(metrics)
+        history.append(metrics)
+        if on_epoch is not None:
+            on_epoch(state, metrics)
+        if metrics.solved:
+            break
+    program = np.asarray(state.best_program)
+    count = int(np.sum(program[:, 0] != 0))
+    return Result(bool(history[-1].solved), program[:count], history, state.train.params)
+
+
+def load_decoder(params: Pretrained | dict | None):
+    """The decoder and the parameters that ``adapt`` was given."""
+    if isinstance(params, dict):
+        return load_pretrained("base").model, params
+    pretrained = params or load_pretrained("base")
+    return pretrained.model, pretrained.params

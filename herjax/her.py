@@ -1,0 +1,372 @@
+"""Hindsight Experience Replay for drawing programs: one compiled epoch, stage by stage.
+
+An epoch samples programs for the target, runs them, rewrites each in canonical form, keeps the
+shortest for each distinct picture, drops pictures trained on before, selects and orders what is
+left, and trains on (input, *the program's own picture*) -> program, as if that picture had been
+the goal (Andrychowicz et al., 2017; for programs: source iteration 5). It repeats until a program
+draws the target.
+
+Letters: G programs an epoch, N draws, R rows, C columns, K pairs trained on an epoch at most,
+M pictures remembered.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import Array
+
+from herjax.executor import draw_count, execute
+from herjax.metrics import pixel_accuracy
+from herjax.model import Decoder
+from herjax.sampler import sample
+from herjax.tasks import Task, TaskConfig, canonical_program, random_task
+from herjax.train import TrainState, apply_gradients, program_loss
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptConfig:
+    """One adaptation. The defaults are the ones found best over seeds (BUILD_NOTES.md)."""
+
+    programs: tuple[int, ...] = (128,)  # sampled an epoch at each temperature
+    temperatures: tuple[float, ...] = (0.9,)  # 0 is greedy
+    select: str = "best"  # which new pictures to train on: a key of SELECT
+    fraction: float = 0.25  # of the programs of an epoch, the most that are trained on
+    order: str = "sorted"  # by accuracy, the best last; a key of ORDER
+    novelty: bool = True  # leave out pictures trained on in an earlier epoch
+    minibatch: int = 8  # pairs an optimiser step
+    fresh: int = 0  # random pretraining tasks added to each minibatch
+    learning_rate: float = 3e-4  # of Adam, constant
+    clip: float = 1.0  # global norm of the gradient
+    max_epochs: int = 100
+    max_draws: int = 0  # of a program; 0: two for every five cells of the picture
+
+    def __post_init__(self):
+        for name in ("minibatch", "max_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("fresh", "max_draws"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not self.programs or any(count < 1 for count in self.programs):
+            raise ValueError(f"programs must be at least 1, got {self.programs}")
+        if len(self.programs) != len(self.temperatures):
+            raise ValueError(
+                f"programs {self.programs} and temperatures {self.temperatures} must pair up"
+            )
+        if any(not t >= 0 or t == float("inf") for t in self.temperatures):
+            raise ValueError(f"temperatures must be positive (0: greedy), got {self.temperatures}")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction must be above 0 and at most 1, got {self.fraction}")
+        for name, choices in (("select", SELECT), ("order", ORDER)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
+                )
+
+    @property
+    def pairs(self) -> int:
+        """K, the most pairs trained on in an epoch."""
+        share = 1.0 if self.select == "all" else self.fraction
+        return max(round(share * sum(self.programs)), 1)
+
+
+@struct.dataclass
+class AdaptState:
+    """Everything an adaptation needs to go on."""
+
+    train: TrainState
+    epoch: Array  # int32 [], epochs done
+    memory: Array  # uint32 [M, 2], hashes of the pictures trained on; 0 where empty
+    remembered: Array  # int32 [], pictures ever remembered; the oldest are overwritten
+    best_program: Array  # int32 [N, 6], canonical
+    best_accuracy: Array  # float32 [], of best_program; -1 before the first epoch
+    key: Array
+
+
+@struct.dataclass
+class EpochMetrics:
+    """What an epoch did. Accuracies are fractions of pixels right."""
+
+    accuracy: Array  # float32 [G], of every program sampled
+    best_picture: Array  # int8 [R, C], of this epoch
+    distinct: Array  # int32 [], different pictures
+    new: Array  # int32 [], of these not trained on before
+    trained: Array  # int32 [], pairs trained on
+    draws: Array  # float32 [], mean per program after pruning
+    loss: Array  # float32 [], mean over the minibatches, nats per token; 0 if none
+    solved: Array  # bool []
+
+
+# ---- Stages ------------------------------------------------------------------------------------
+
+
+def picture_hash(picture: Array) -> Array:
+    """64 bits of a canvas [R, C] as uint32 [2]: two sums of odd random multiples, mixed.
+
+    Two different pictures collide with a chance of about 2^-62.
+    """
+    cells = picture.reshape(-1).astype(jnp.uint32) + 1
+    weights = jax.random.bits(jax.random.key(0), (2, cells.size), jnp.uint32) | 1
+    sums = jnp.sum(weights * (cells * (cells + jnp.uint32(0x9E3779B9))), axis=1, dtype=jnp.uint32)
+    sums ^= sums >> 15
+    sums *= jnp.uint32(0x85EBCA6B)
+    return sums ^ (sums >> 13)
+
+
+def keep_shortest(hashes: Array, draws: Array, valid: Array) -> Array:
+    """Exactly one program for each distinct picture: the one of fewest draws, then the first.
+
+    Args:
+      hashes: uint32 [G, 2], of the programs' pictures.
+      draws: int32 [G], their lengths.
+      valid: bool [G], the others are never kept.
+
+    Returns:
+      bool [G].
+    """
+    index = jnp.arange(len(draws))
+    same = jnp.all(hashes[:, None] == hashes[None, :], axis=-1) & valid[None, :]
+    shorter = draws[None, :] < draws[:, None]
+    earlier = (draws[None, :] == draws[:, None]) & (index[None, :] < index[:, None])
+    return valid & ~jnp.any(same & (shorter | earlier), axis=1)
+
+
+def is_remembered(hashes: Array, memory: Array) -> Array:
+    """bool [G]: which hashes [G, 2] are in memory [M, 2]."""
+    return jnp.any(jnp.all(hashes[:, None] == memory[None, :], axis=-1), axis=1)
+
+
+def remember(memory: Array, remembered: Array, hashes: Array, chosen: Array) -> tuple[Array, Array]:
+    """Write the chosen (bool [K]) hashes [K, 2] into the ring buffer."""
+    place = (remembered + jnp.cumsum(chosen) - 1) % len(memory)
+    place = jnp.where(chosen, place, len(memory))  # out of bounds: dropped
+    return memory.at[place].set(hashes, mode="drop"), remembered + jnp.sum(chosen)
+
+
+def select_all(accuracy: Array, candidate: Array, count: int) -> Array:
+    """Every candidate. bool [G], as all selections."""
+    return candidate
+
+
+def select_best(accuracy: Array, candidate: Array, count: int) -> Array:
+    """The ``count`` candidates nearest to the target (CodeIt, SOAR "greedy")."""
+    rank = jnp.argsort(jnp.argsort(jnp.where(candidate, -accuracy, jnp.inf), stable=True))
+    return candidate & (rank < count)
+
+
+def select_diverse(accuracy: Array, candidate: Array, count: int) -> Array:
+    """Half ``count`` best and half worst candidates (SOAR "greedy-diverse", 2025)."""
+    best = select_best(accuracy, candidate, (count + 1) // 2)
+    return best | select_best(-accuracy, candidate & ~best, count // 2)
+
+
+SELECT: dict[str, Callable] = {
+    "all": select_all,
+    "best": select_best,
+    "diverse": select_diverse,
+}
+
+
+def order_sorted(key: Array, accuracy: Array) -> Array:
+    """Ascending accuracy, the best last: a sort key float32 [G], as all orders."""
+    return accuracy
+
+
+def order_shuffled(key: Array, accuracy: Array) -> Array:
+    """A random order, free of the reward."""
+    return jax.random.uniform(key, accuracy.shape)
+
+
+def order_reversed(key: Array, accuracy: Array) -> Array:
+    """Descending accuracy, the best first."""
+    return -accuracy
+
+
+ORDER: dict[str, Callable] = {
+    "sorted": order_sorted,
+    "shuffled": order_shuffled,
+    "reversed": order_reversed,
+}
+
+
+# ---- One epoch -----------------------------------------------------------------------------------
+
+
+def max_draws(config: AdaptConfig, cells: int) -> int:
+    """N for a picture of so many cells."""
+    return config.max_draws or max(2 * cells // 5, 5)
+
+
+def make_optimizer(config: AdaptConfig) -> optax.GradientTransformation:
+    """Adam with a constant rate and clipped gradients (source iteration 5)."""
+    return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate))
+
+
+def init_adaptation(params: dict, config: AdaptConfig, key: Array, cells: int) -> AdaptState:
+    """The state before the first epoch, for a picture of so many cells."""
+    memory = jnp.zeros((config.pairs * config.max_epochs, 2), jnp.uint32)
+    return AdaptState(
+        # Copied, because the compiled epoch donates its state.
+        train=TrainState(
+            jnp.int32(0), jax.tree.map(jnp.copy, params), make_optimizer(config).init(params)
+        ),
+        epoch=jnp.int32(0),
+        memory=memory,
+        remembered=jnp.int32(0),
+        best_program=jnp.zeros((max_draws(config, cells), 6), jnp.int32),
+        best_accuracy=jnp.float32(-1.0),
+        key=key,
+    )
+
+
+class Attempts(NamedTuple):
+    """The programs of an epoch in hindsight: each with the picture it draws."""
+
+    program: Array  # int32 [G, N, 6], canonical
+    picture: Array  # int8 [G, R, C]
+    accuracy: Array  # float32 [G], to the real target
+
+
+def attempt(model: Decoder, params, task: Task, config: AdaptConfig, key: Array) -> Attempts:
+    """Sample, run, and rewrite in canonical form."""
+    temperature = jnp.repeat(
+        jnp.array(config.temperatures),
+        jnp.array(config.programs),
+        total_repeat_length=sum(config.programs),
+    )
+    cells = task.target.size
+    found = sample(model, params, task, key, temperature, max_draws(config, cells), cells)
+    program = jax.vmap(canonical_program, (0, None, None, None))(
+        found.program, task.input, task.height, task.width
+    )
+    picture = jax.vmap(execute, (0, None))(program, task.input)
+    return Attempts(program, picture, pixel_accuracy(picture, task.target))
+
+
+def fresh_pairs(key: Array, task: Task, count: int, draws: int) -> tuple[Task, Array]:
+    """``count`` random pretraining tasks whose canvases fit into the task's, and their programs."""
+    rows, cols = task.target.shape
+    config = TaskConfig(max_side=max(rows, cols))
+    sizes = jnp.array(
+        [(r, c) for r in range(min(3, rows), rows + 1) for c in range(min(3, cols), cols + 1)]
+    )
+    tasks, programs = jax.vmap(lambda key: random_task(key, sizes, config, (rows, cols)))(
+        jax.random.split(key, count)
+    )
+    return tasks, jnp.pad(programs, ((0, 0), (0, max(draws - config.max_draws, 0)), (0, 0)))[
+        :, :draws
+    ]
+
+
+def train_on(
+    model: Decoder,
+    state: TrainState,
+    task: Task,
+    pairs: Attempts,
+    count: Array,
+    config: AdaptConfig,
+    key: Array,
+) -> tuple[TrainState, Array]:
+    """One pass over the first ``count`` of K pairs, in minibatches; -> state, mean loss."""
+    optimizer = make_optimizer(config)
+    size = config.minibatch
+    limit = task.target.size
+    draws = pairs.program.shape[1]
+
+    def minibatch(i, carry):
+        state, total = carry
+        index = i * size + jnp.arange(size)
+        weight = (index < count).astype(jnp.float32)
+        index = jnp.minimum(index, len(pairs.program) - 1)
+        target, program = pairs.picture[index], pairs.program[index]
+        batch = Task(
+            input=jnp.broadcast_to(task.input, target.shape),
+            target=target,
+            height=jnp.full(size, task.height),
+            width=jnp.full(size, task.width),
+        )
+        if config.fresh:
+            fresh = fresh_pairs(jax.random.fold_in(key, i), task, config.fresh, draws)
+            batch, program = jax.tree.map(
+                lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), (batch, program), fresh
+            )
+            weight = jnp.concatenate([weight, jnp.ones(config.fresh)])
+
+        def loss(params):
+            return program_loss(model, params, batch, program, weight, limit)
+
+        grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+        return apply_gradients(state, grads, optimizer), total + metrics["loss"]
+
+    batches = (count + size - 1) // size
+    state, total = jax.lax.fori_loop(0, batches, minibatch, (state, jnp.float32(0.0)))
+    return state, total / jnp.maximum(batches, 1)
+
+
+def adapt_epoch(
+    model: Decoder, state: AdaptState, task: Task, config: AdaptConfig
+) -> tuple[AdaptState, EpochMetrics]:
+    """One epoch of HER. If a program solves the task, nothing is trained.
+
+    Args:
+      model: the decoder.
+      state: as from ``init_adaptation``.
+      task: unbatched, canvases [R, C].
+      config: static.
+    """
+    key = jax.random.fold_in(state.key, state.epoch)
+    sample_key, order_key, fresh_key = jax.random.split(key, 3)
+    attempts = attempt(model, state.train.params, task, config, sample_key)
+    accuracy = attempts.accuracy
+    draws = draw_count(attempts.program)
+    solved = jnp.any(accuracy == 1.0)
+
+    hashes = jax.vmap(picture_hash)(attempts.picture)
+    distinct = keep_shortest(hashes, draws, draws > 0)
+    candidate = distinct & ~is_remembered(hashes, state.memory) if config.novelty else distinct
+    chosen = SELECT[config.select](accuracy, candidate, config.pairs) & ~solved
+    rank = jnp.where(chosen, ORDER[config.order](order_key, accuracy), jnp.inf)
+    order = jnp.argsort(rank, stable=True)[: config.pairs]
+    count = jnp.sum(chosen)
+
+    pairs = jax.tree.map(lambda leaf: leaf[order], attempts)
+    train, loss = train_on(model, state.train, task, pairs, count, config, fresh_key)
+    memory, remembered = remember(state.memory, state.remembered, hashes[order], chosen[order])
+
+    # The best so far: more pixels right, then fewer draws.
+    best = jnp.argmax(accuracy - 1e-6 * draws)
+    better = accuracy[best] > state.best_accuracy
+    new_state = AdaptState(
+        train=train,
+        epoch=state.epoch + 1,
+        memory=memory,
+        remembered=remembered,
+        best_program=jnp.where(better, attempts.program[best], state.best_program),
+        best_accuracy=jnp.where(better, accuracy[best], state.best_accuracy),
+        key=state.key,
+    )
+    return new_state, EpochMetrics(
+        accuracy=accuracy,
+        best_picture=attempts.picture[best],
+        distinct=jnp.sum(distinct),
+        new=jnp.sum(candidate),
+        trained=count,
+        draws=jnp.mean(draws.astype(jnp.float32)),
+        loss=loss,
+        solved=solved,
+    )
+
+
+# The compiled epoch. The state is donated: keep a copy of what is needed of the old one.
+compiled_epoch = partial(jax.jit, static_argnames=("model", "config"), donate_argnames="state")(
+    adapt_epoch
+)

@@ -1,0 +1,81 @@
+"""The named pictures of the source experiment, each with a reference program."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from herjax.ops import COLUMN, LINE, PIXEL, RECTANGLE
+
+CHICK = """
+8888448888 8844444488 8440440448 8424474248 8444774448
+8844444488 4444444444 4444444444 8444444448 8847447488
+"""
+
+# Blocks down and across of the n-squares pictures (2x2 cells each).
+SQUARES = {
+    12: (3, 4),
+    16: (4, 4),
+    20: (5, 4),
+    25: (5, 5),
+    36: (6, 6),
+    49: (7, 7),
+    64: (8, 8),
+    81: (9, 9),
+    100: (10, 10),
+}
+
+
+class Picture(NamedTuple):
+    """A named task."""
+
+    input: np.ndarray  # int8 [R, C]
+    target: np.ndarray  # int8 [R, C]
+    program: np.ndarray  # int32 records [N, 6] that paint target over input
+
+
+def pictures() -> dict[str, Picture]:
+    """Every named picture: 9-vertical-lines, 9-squares, overlapping-squares, n-squares, chick."""
+    suite = {
+        "9-vertical-lines": _paint((9, 9), [(COLUMN, c + 1, 0, c, 0, 0) for c in range(9)]),
+        "9-squares": squares(3, 3, side=3),
+        "overlapping-squares": _paint(
+            (10, 10), [(RECTANGLE, i + 1, i, i, 9 - i, 9 - i) for i in range(5)]
+        ),
+    }
+    for n, (down, across) in SQUARES.items():
+        suite[f"{n}-squares"] = squares(down, across, colours=7 if n >= 81 else 9)
+    suite["chick"] = from_runs(np.array([list(row) for row in CHICK.split()], np.int8))
+    return suite
+
+
+def squares(down: int, across: int, side: int = 2, colours: int = 9) -> Picture:
+    """A tiling by square blocks whose colours count 1, 2, .. ``colours``, 1, .. row by row."""
+    draws = []
+    for i in range(down * across):
+        top, left = i // across * side, i % across * side
+        draws.append((RECTANGLE, i % colours + 1, top, left, top + side - 1, left + side - 1))
+    return _paint((down * side, across * side), draws)
+
+
+def from_runs(target: np.ndarray) -> Picture:
+    """Any picture over a blank canvas of colour 0, its program drawing each row run by run."""
+    draws = []
+    for r, row in enumerate(target):
+        starts = [0, *(np.flatnonzero(np.diff(row)) + 1), len(row)]
+        for start, stop in zip(starts[:-1], starts[1:]):
+            if row[start] and stop - start == 1:
+                draws.append((PIXEL, row[start], r, start, 0, 0))
+            elif row[start]:
+                draws.append((LINE, row[start], r, start, r, stop - 1))
+    return Picture(np.zeros_like(target), target, np.array(draws, np.int32).reshape(-1, 6))
+
+
+def _paint(shape: tuple[int, int], draws: list[tuple]) -> Picture:
+    """The picture of rectangles and columns over a blank canvas of colour 0."""
+    target = np.zeros(shape, np.int8)
+    for op, colour, r1, c1, r2, c2 in draws:
+        if op == COLUMN:
+            target[:, c1] = colour
+        else:
+            target[r1 : r2 + 1, c1 : c2 + 1] = colour
+    return Picture(np.zeros(shape, np.int8), target, np.array(draws, np.int32))
