@@ -2,13 +2,11 @@
 
 import importlib.metadata
 import logging
-import os
 import platform
 import signal
 import sys
 
-from absl import app
-from absl import flags
+from absl import app, flags
 from absl import logging as absl_logging
 
 from herjax.checkpoint import CheckpointError
@@ -21,7 +19,7 @@ COMPILATION_CACHE = flags.DEFINE_string(
 
 
 class StopSignals:
-    """Catches Ctrl-C and SIGTERM, so that the caller can save first; a second Ctrl-C is not caught."""
+    """Catches Ctrl-C and SIGTERM, so that the caller can save first; not a second Ctrl-C."""
 
     def __init__(self):
         self.received = 0  # the signal's number

@@ -190,7 +190,8 @@ def claim(workdir: pathlib.Path, run: dict) -> None:
         if other != run:
             names = [name for name in run if other.get(name) != run[name]]
             raise CheckpointError(
-                f"{workdir} holds another run (different {', '.join(names)}): choose another --workdir"
+                f"{workdir} holds another run (different {', '.join(names)});"
+                " choose another --workdir"
             )
         return
     if workdir.exists() and any(workdir.iterdir()):

@@ -9,7 +9,7 @@ import pathlib
 import time
 
 import jax
-from absl import app, flags
+from absl import flags
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import cli

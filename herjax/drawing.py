@@ -1,6 +1,5 @@
 """The drawing calls in plain NumPy and scikit-image, as exported programs use them."""
 
-import numpy as np
 import skimage.draw
 
 

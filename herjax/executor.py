@@ -44,7 +44,8 @@ def execute(program: Array, input: Array) -> Array:
     program, input = jnp.asarray(program), jnp.asarray(input)
     top = top_draw(draw_masks(program, *input.shape))
     painted = (top >= 0) & (input != OUTSIDE)
-    return jnp.where(painted, program[top, COLOUR].astype(input.dtype), input)
+    colours = jnp.append(program[:, COLOUR], 0)[top]  # the 0 is for top = -1, which is not painted
+    return jnp.where(painted, colours.astype(input.dtype), input)
 
 
 def prune(program: Array, input: Array) -> Array:

@@ -12,7 +12,7 @@ last place empty. A point token *points at a cell of the canvas*, so ids depend 
 import jax.numpy as jnp
 from jax import Array
 
-from herjax.ops import C1, C2, COLOUR, COLOURS, END, OP, OPS, R1, R2, USES
+from herjax.ops import C1, C2, COLOUR, COLOURS, OP, OPS, R1, R2, USES
 
 OP_SLOT, COLOUR_SLOT, POINT1_SLOT, POINT2_SLOT = range(4)
 SLOTS = 4

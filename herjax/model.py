@@ -31,7 +31,6 @@ from herjax.grammar import (
     FIRST_COLOUR,
     OP_SLOT,
     POINT1_SLOT,
-    POINT2_SLOT,
     SLOTS,
     legal_points,
 )
@@ -85,7 +84,7 @@ class Prefix:
 
 @struct.dataclass
 class Logits:
-    """Unnormalised log-probabilities of the next token, by the slot it fills; illegal ones masked."""
+    """Unnormalised log-probabilities of the next token, by slot; illegal ones are MASKED."""
 
     op: Array  # [B, N + 1, 1 + ops], the last one after N draws
     colour: Array  # [B, N, COLOURS]
@@ -209,9 +208,10 @@ class Decoder(nn.Module):
 
     def setup(self):
         config = self.config
-        embed = lambda size: nn.Embed(
-            size, config.width, embedding_init=nn.initializers.normal(0.3)
-        )
+
+        def embed(size):
+            return nn.Embed(size, config.width, embedding_init=nn.initializers.normal(0.3))
+
         self.row_embed, self.col_embed = embed(config.max_side), embed(config.max_side)
         self.target_embed, self.input_embed = embed(OUTSIDE + 1), embed(OUTSIDE + 1)
         self.edges_embed = _dense(config.width)

@@ -17,13 +17,12 @@ from herjax.grammar import (
     NO_TOKEN,
     OP_SLOT,
     POINT1_SLOT,
-    POINT2_SLOT,
     SLOT_USED,
     SLOTS,
     decode,
     legal_points,
 )
-from herjax.model import MASKED, Cache, Decoder
+from herjax.model import Cache, Decoder
 from herjax.ops import END
 from herjax.tasks import Task
 

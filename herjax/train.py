@@ -1,8 +1,5 @@
 """The one training step that pretraining and test-time training share."""
 
-import dataclasses
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,7 +15,7 @@ from herjax.grammar import (
     POINT2_SLOT,
     encode,
 )
-from herjax.model import Decoder, Logits, Prefix
+from herjax.model import Decoder, Logits
 from herjax.ops import END
 from herjax.tasks import Task
 

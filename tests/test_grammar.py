@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from herjax import grammar
+from herjax.ops import OPS
+from tests import referee
+
+
+def test_encode_and_decode_are_inverse_for_every_width():
+    rng = np.random.default_rng(0)
+    widths = np.array([1, 4, 10, 32])
+    programs = np.stack([referee.random_program(rng, 9, 6, width) for width in widths])
+    programs[:, 6:] = 0
+    tokens = grammar.encode(programs, widths)
+    assert np.array_equal(grammar.decode(tokens, widths), programs)
+
+
+def test_token_ids_are_as_documented():
+    program = [[2, 3, 1, 2, 4, 0], [3, 9, 5, 0, 0, 0], [4, 0, 0, 1, 0, 0], [0] * 6]
+    none = grammar.NO_TOKEN
+    assert np.array_equal(
+        grammar.encode(np.array(program), 7),
+        [
+            [2, 6 + 3, 16 + 1 * 7 + 2, 16 + 4 * 7],
+            [3, 6 + 9, 16 + 5 * 7, none],
+            [4, 6 + 0, 16 + 1, none],
+            [0, none, none, none],
+        ],
+    )
+
+
+@pytest.mark.parametrize("op", range(1, len(OPS) + 1))
+def test_legal_points_are_those_that_encode_can_make(op):
+    rng = np.random.default_rng(op)
+    height, width = 3, 4
+    programs = referee.random_program(rng, 1500, height, width)
+    tokens = np.asarray(grammar.encode(programs[programs[:, 0] == op], width))
+    made = set(tokens[:, grammar.POINT1_SLOT] - grammar.FIRST_CELL)
+    cell = np.arange(15)  # three more places than cells
+    legal = grammar.legal_points(op, cell // width, cell % width, cell < height * width)
+    assert made == set(np.flatnonzero(legal))
