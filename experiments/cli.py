@@ -10,6 +10,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from herjax.checkpoint import CheckpointError
+from herjax.picture_suite import Picture, pictures
 
 COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache",
@@ -74,6 +75,26 @@ def run(main) -> None:
             fail(str(error).splitlines()[-1])
 
     app.run(guarded, flags_parser=parse)
+
+
+def chosen_tasks(names: str, max_side: int) -> dict[str, Picture]:
+    """The pictures that --task names; ``all`` leaves out those larger than the model's canvas."""
+    suite = pictures()
+    if names == "all":
+        fits = {n: p for n, p in suite.items() if max(p.target.shape) <= max_side}
+        if left_out := [name for name in suite if name not in fits]:
+            print(f"left out, larger than the model's {max_side}x{max_side}: {', '.join(left_out)}")
+        return fits
+    for name in names.split(","):
+        if name not in suite:
+            raise ValueError(f"unknown task {name!r}; one of {', '.join(suite)}, or all")
+        rows, cols = suite[name].target.shape
+        if max(rows, cols) > max_side:
+            raise ValueError(
+                f"task {name} is {rows}x{cols}, larger than the model's canvas,"
+                f" {max_side}x{max_side}"
+            )
+    return {name: suite[name] for name in names.split(",")}
 
 
 def versions() -> dict[str, str]:

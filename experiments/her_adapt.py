@@ -58,26 +58,6 @@ class History:
         return {name: array[:epochs] for name, array in self.arrays.items()}
 
 
-def chosen_tasks(names: str, max_side: int) -> dict[str, Picture]:
-    """The pictures that --task names; ``all`` leaves out those larger than the model's canvas."""
-    suite = herjax.pictures()
-    if names == "all":
-        fits = {n: p for n, p in suite.items() if max(p.target.shape) <= max_side}
-        if left_out := [name for name in suite if name not in fits]:
-            print(f"left out, larger than the model's {max_side}x{max_side}: {', '.join(left_out)}")
-        return fits
-    for name in names.split(","):
-        if name not in suite:
-            raise ValueError(f"unknown task {name!r}; one of {', '.join(suite)}, or all")
-        rows, cols = suite[name].target.shape
-        if max(rows, cols) > max_side:
-            raise ValueError(
-                f"task {name} is {rows}x{cols}, larger than the model's canvas,"
-                f" {max_side}x{max_side}"
-            )
-    return {name: suite[name] for name in names.split(",")}
-
-
 def epoch_table(history: dict[str, np.ndarray], programs: int) -> Table:
     """The live view's table: one row an epoch, the last twenty."""
     table = Table("epoch", "best %", "mean %", "distinct", "new", "draws", "programs", "seconds")
@@ -219,7 +199,7 @@ def main(_):
         return
     config = config_lib.read_flags(AdaptConfig(), flags.FLAGS)
     pretrained = herjax.load_pretrained(CHECKPOINT.value)
-    tasks = chosen_tasks(TASK.value, pretrained.model.config.max_side)
+    tasks = cli.chosen_tasks(TASK.value, pretrained.model.config.max_side)
     for name, picture in tasks.items():
         folder = pathlib.Path(WORKDIR.value or f"runs/{name}-seed{SEED.value}")
         if WORKDIR.value and len(tasks) > 1:

@@ -17,7 +17,6 @@ from rich.table import Table
 
 import herjax
 from experiments import cli
-from experiments.her_adapt import chosen_tasks
 from herjax import config as config_lib
 from herjax.her import AdaptConfig
 from herjax.picture_suite import Picture, from_runs
@@ -57,7 +56,7 @@ def main(_):
     if TASK.value == "tuning":
         tasks = tuning_pictures()
     else:
-        tasks = chosen_tasks(TASK.value, pretrained.model.config.max_side)
+        tasks = cli.chosen_tasks(TASK.value, pretrained.model.config.max_side)
     folder = pathlib.Path(WORKDIR.value)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.jsonl"

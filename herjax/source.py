@@ -134,6 +134,7 @@ def _integers(where: str, name: str, node: ast.expr) -> list[int]:
 def format_script(program: np.ndarray, input: np.ndarray) -> str:
     """A program as a file that runs by itself (NumPy and scikit-image) and prints its picture."""
     calls = pathlib.Path(__file__).with_name("drawing.py").read_text()
+    calls = calls.replace("import skimage", "import numpy as np\nimport skimage", 1)
     rows = ",\n    ".join(str([int(cell) for cell in row]) for row in np.asarray(input))
     return (
         f"{calls}\n\n{format_program(program)}\n\n"

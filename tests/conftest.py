@@ -11,7 +11,6 @@ from herjax.model import Decoder, ModelConfig
 from herjax.pretraining import init_params
 
 
-
 @pytest.fixture(scope="session")
 def tiny():
     """An untrained decoder for canvases up to 10x10."""

@@ -1,0 +1,118 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from herjax.executor import OUTSIDE
+from herjax.pretraining import PretrainConfig, bucket_of_step, random_batch
+from herjax.tasks import TaskConfig, random_program, random_task, size_buckets
+from tests import referee
+
+CONFIG = TaskConfig()
+SIZES = np.concatenate(size_buckets(CONFIG, (100,)))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    run = jax.jit(lambda key: random_batch(key, SIZES, CONFIG, 4000))
+    return jax.tree.map(np.asarray, run(jax.random.key(0)))
+
+
+def crop(canvas, task, i):
+    return canvas[i, : task.height[i], : task.width[i]]
+
+
+def test_programs_draw_their_targets_over_blank_inputs_and_change_them(batch):
+    task, programs = batch
+    for i in range(0, 4000, 7):
+        input, target = crop(task.input, task, i), crop(task.target, task, i)
+        assert len(np.unique(input)) == 1
+        assert np.array_equal(referee.execute(programs[i], input), target)
+        assert not np.array_equal(input, target)
+    outside = np.ones(task.input.shape, bool)
+    for i in range(4000):
+        outside[i, : task.height[i], : task.width[i]] = False
+    assert ((task.target == OUTSIDE) == outside).all()
+    assert ((task.input == OUTSIDE) == outside).all()
+
+
+def test_sizes_and_colours_are_uniform(batch):
+    task, _ = batch
+    cells = np.bincount(task.height * 8 + task.width - 27, minlength=64)
+    assert len(cells) == 64
+    # 64 cells of 62.5 expected: the chi-square statistic has mean 63, deviation 11.
+    assert ((cells - 62.5) ** 2 / 62.5).sum() < 63 + 5 * 11
+    colours = np.bincount(task.input[:, 0, 0], minlength=10)
+    assert ((colours - 400) ** 2 / 400).sum() < 9 + 5 * 4.3
+
+
+def test_raw_programs_are_uniform_in_count_op_colour_and_place():
+    run = jax.jit(jax.vmap(lambda key: random_program(key, jnp.int32(4), jnp.int32(7), 5)))
+    programs = np.asarray(run(jax.random.split(jax.random.key(1), 6000)))
+    counts = np.bincount((programs[..., 0] > 0).sum(1), minlength=6)
+    assert counts[0] == 0
+    assert np.allclose(counts[1:] / 6000, 0.2, atol=0.03)
+    drawn = programs[programs[..., 0] > 0]
+    assert np.allclose(np.bincount(drawn[:, 0])[1:] / len(drawn), 0.2, atol=0.02)
+    assert np.allclose(np.bincount(drawn[:, 1]) / len(drawn), 0.1, atol=0.02)
+    boxes = drawn[drawn[:, 0] == referee.RECTANGLE]
+    for column, side in ((2, 4), (3, 7), (4, 4), (5, 7)):
+        shares = np.bincount(boxes[:, column], minlength=side) / len(boxes)
+        assert len(shares) == side
+        assert np.allclose(shares, 1 / side, atol=0.04)
+    unused = {referee.ROW: [3, 4, 5], referee.COLUMN: [2, 4, 5], referee.PIXEL: [4, 5]}
+    for op, columns in unused.items():
+        assert (drawn[drawn[:, 0] == op][:, columns] == 0).all()
+
+
+def test_lengths_match_a_numpy_generator(batch):
+    """Draws left after pruning, against brute force: rejection and pruning together."""
+    rng = np.random.default_rng(2)
+    lengths = []
+    while len(lengths) < 1500:
+        height, width = rng.integers(3, 11, 2)
+        program = list(referee.random_program(rng, rng.integers(1, 6), height, width))
+        input = np.full((height, width), rng.integers(10))
+        picture = referee.execute(program, input)
+        if np.array_equal(picture, input):
+            continue
+        i = 0
+        while i < len(program):
+            without = program[:i] + program[i + 1 :]
+            if np.array_equal(referee.execute(without, input), picture):
+                program = without
+            else:
+                i += 1
+        lengths.append(len(program))
+    mine = (batch[1][..., 0] > 0).sum(1)
+    shares = np.bincount(lengths, minlength=6) / len(lengths)
+    assert np.allclose(np.bincount(mine, minlength=6) / 4000, shares, atol=0.05)
+
+
+def test_stream_does_not_depend_on_the_batch():
+    key = jax.random.key(3)
+    small = random_batch(key, SIZES, CONFIG, 2)
+    large = random_batch(key, SIZES, CONFIG, 5)
+    for a, b in zip(jax.tree.leaves(small), jax.tree.leaves(large)):
+        assert np.array_equal(a, b[:2])
+
+
+def test_shape_of_the_canvas_arrays():
+    task, _ = random_task(jax.random.key(0), jnp.array([(3, 4)]), CONFIG, (5, 6))
+    assert task.target.shape == (5, 6)
+
+
+def test_size_buckets_hold_every_size_once_by_area():
+    buckets = size_buckets(CONFIG, (18, 30, 100))
+    pairs = [tuple(pair) for bucket in buckets for pair in bucket]
+    assert sorted(pairs) == [(h, w) for h in range(3, 11) for w in range(3, 11)]
+    assert max(h * w for h, w in buckets[0]) <= 18 < min(h * w for h, w in buckets[1])
+    with pytest.raises(ValueError, match="100 cells"):
+        size_buckets(CONFIG, (18, 99))
+
+
+def test_bucket_of_step_follows_the_shares():
+    config = PretrainConfig()
+    counts = np.bincount([bucket_of_step(config, step) for step in range(3000)])
+    shares = [len(b) / 64 for b in size_buckets(config.tasks, config.size_limits)]
+    assert np.allclose(counts / 3000, shares, atol=0.03)
