@@ -1,0 +1,240 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import herjax
+from herjax import her
+from herjax.her import AdaptConfig
+from tests import referee
+
+
+@pytest.fixture(scope="module")
+def pictures_and_lengths():
+    rng = np.random.default_rng(0)
+    kinds = rng.integers(0, 10, (9, 5, 4))
+    which = rng.integers(0, 9, 60)
+    return kinds[which], rng.integers(0, 5, 60)
+
+
+def hash_all(pictures):
+    return jax.vmap(her.picture_hash)(jnp.asarray(pictures, jnp.int8))
+
+
+def test_picture_hash_tells_pictures_apart():
+    rng = np.random.default_rng(1)
+    pictures = rng.integers(0, 10, (2000, 3, 4))
+    near = np.repeat(pictures[:1], 12, axis=0)
+    near.reshape(12, 12)[np.arange(12), np.arange(12)] += 1
+    swapped = np.array([[[1, 2], [3, 4]], [[2, 1], [3, 4]], [[1, 3], [2, 4]]])
+    for group in (np.unique(pictures, axis=0), near, swapped):
+        hashes = {tuple(h) for h in np.asarray(hash_all(group)).tolist()}
+        assert len(hashes) == len(group)
+    assert (np.asarray(hash_all(pictures[:5])) == np.asarray(hash_all(pictures[:5].copy()))).all()
+
+
+def test_keep_shortest_against_a_loop(pictures_and_lengths):
+    pictures, lengths = pictures_and_lengths
+    kept = np.asarray(her.keep_shortest(hash_all(pictures), jnp.asarray(lengths), lengths > 0))
+    best = {}
+    for i, (picture, length) in enumerate(zip(pictures, lengths)):
+        name = picture.tobytes()
+        if length > 0 and (name not in best or length < lengths[best[name]]):
+            best[name] = i
+    assert set(np.flatnonzero(kept)) == set(best.values())
+    assert len(best) > 5
+
+
+def test_memory_against_a_set():
+    rng = np.random.default_rng(2)
+    memory, count, known = jnp.zeros((12, 2), jnp.uint32), jnp.int32(0), []
+    for _ in range(6):
+        hashes = rng.integers(1, 30, (5, 2)).astype(np.uint32)
+        chosen = rng.random(5) < 0.7
+        memory, count = her.remember(memory, count, jnp.asarray(hashes), jnp.asarray(chosen))
+        known += [tuple(h) for h in hashes[chosen]]
+        probe = rng.integers(1, 30, (40, 2)).astype(np.uint32)
+        probe[:5] = hashes
+        expected = [tuple(h) in set(known[-12:]) for h in probe]
+        assert np.array_equal(her.is_remembered(jnp.asarray(probe), memory), expected)
+    assert int(count) == len(known) > 12  # the buffer went round
+
+
+def test_selections_against_sorting():
+    rng = np.random.default_rng(3)
+    accuracy = rng.permutation(20) / 20
+    candidate = rng.random(20) < 0.6
+    ranked = sorted(np.flatnonzero(candidate), key=lambda i: -accuracy[i])
+    for name, expected in (
+        ("all", ranked),
+        ("best", ranked[:5]),
+        ("diverse", ranked[:3] + ranked[-2:]),
+    ):
+        chosen = her.SELECT[name](jnp.asarray(accuracy), jnp.asarray(candidate), 5)
+        assert set(np.flatnonzero(chosen)) == set(expected)
+    few = her.SELECT["best"](jnp.asarray(accuracy), jnp.asarray(candidate), 100)
+    assert np.array_equal(few, candidate)
+
+
+def test_orders():
+    accuracy = jnp.array([0.5, 0.1, 0.9])
+    key = jax.random.key(0)
+    assert np.argsort(her.ORDER["sorted"](key, accuracy)).tolist() == [1, 0, 2]
+    assert np.argsort(her.ORDER["reversed"](key, accuracy)).tolist() == [2, 0, 1]
+    seen = {
+        tuple(np.argsort(her.ORDER["shuffled"](jax.random.key(i), accuracy))) for i in range(40)
+    }
+    assert len(seen) == 6
+
+
+CONFIG = AdaptConfig(
+    programs=(24, 8), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
+)
+
+
+@pytest.fixture(scope="module")
+def target():
+    return np.random.default_rng(5).integers(0, 10, (6, 7))
+
+
+def run(tiny, target, config, seed=0):
+    kept = []
+    result = herjax.adapt(
+        target, params=tiny, seed=seed, config=config, on_epoch=lambda s, m: kept.append(m)
+    )
+    return result, kept
+
+
+def test_attempts_in_hindsight_draw_their_own_pictures(tiny, target):
+    task = herjax.make_task(target)
+    attempts = jax.jit(lambda key: her.attempt(tiny.model, tiny.params, task, CONFIG, key))(
+        jax.random.key(0)
+    )
+    blank = np.zeros_like(target)
+    for program, picture, accuracy in zip(*map(np.asarray, attempts)):
+        assert np.array_equal(referee.execute(program, blank), picture)
+        assert accuracy == pytest.approx((picture == target).mean())
+        count = int((program[:, 0] > 0).sum())
+        for i in range(count):  # pruned
+            assert not np.array_equal(
+                referee.execute(np.delete(program, i, axis=0), blank), picture
+            )
+
+
+def test_nothing_is_trained_twice_with_novelty(tiny, target):
+    task = herjax.make_task(target)
+    config = CONFIG
+    state = her.init_adaptation(tiny.params, config, jax.random.key(0), target.size)
+    for _ in range(4):
+        state, metrics = her.compiled_epoch(tiny.model, state, task, config)
+        assert int(metrics.trained) <= config.pairs == 8
+        assert int(metrics.trained) <= int(metrics.new) <= int(metrics.distinct)
+        assert int(state.train.step) <= 2 * int(state.epoch)
+    memory = [tuple(h) for h in np.asarray(state.memory).tolist() if any(h)]
+    assert len(memory) == len(set(memory)) == int(state.remembered) > 8
+
+
+def test_epoch_learns_what_it_sampled(tiny, target):
+    """After training, the trained pairs are likelier than before: hindsight labels are used."""
+    result, epochs = run(tiny, target, CONFIG)
+    assert len(result.history) == 6
+    before = jax.tree.leaves(tiny.params)
+    assert any(not np.array_equal(a, b) for a, b in zip(before, jax.tree.leaves(result.params)))
+    assert epochs[-1].loss < epochs[0].loss
+
+
+def test_adapt_repeats_for_a_seed_and_differs_between_seeds(tiny, target):
+    one, again, other = (run(tiny, target, CONFIG, seed)[0] for seed in (0, 0, 1))
+    for a, b in zip(one.history, again.history):
+        assert all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+    assert np.array_equal(one.program, again.program)
+    assert not np.array_equal(one.history[0].accuracy, other.history[0].accuracy)
+
+
+def test_adapt_stops_at_a_solution_without_training(tiny):
+    """A picture the untrained decoder draws by chance: one of its own samples."""
+    target = np.zeros((6, 7), np.int64)
+    attempts = her.attempt(
+        tiny.model, tiny.params, herjax.make_task(target), CONFIG, jax.random.key(9)
+    )
+    drawn = np.asarray(attempts.program)
+    target = referee.execute(
+        min(drawn, key=lambda p: (p[:, 0] == 0).all() * 99 + (p[:, 0] > 0).sum()), target
+    )
+    result, _ = run(tiny, target, AdaptConfig(programs=(512,), max_epochs=20, max_draws=4))
+    assert result.solved
+    assert bool(result.history[-1].solved)
+    assert result.history[-1].trained == 0
+    assert not any(bool(epoch.solved) for epoch in result.history[:-1])
+    assert np.array_equal(referee.execute(result.program, np.zeros((6, 7), int)), target)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"select": "all", "novelty": False, "order": "reversed"},
+        {"select": "diverse", "order": "shuffled", "fresh": 3},
+    ],
+)
+def test_options_run(tiny, target, changes):
+    import dataclasses
+
+    config = dataclasses.replace(CONFIG, max_epochs=2, **changes)
+    _, epochs = run(tiny, target, config)
+    if changes["select"] == "all":
+        assert epochs[0].trained == epochs[0].distinct == epochs[0].new
+    assert all(np.isfinite(epoch.loss) for epoch in epochs)
+
+
+def test_fresh_pairs_are_exact_tasks_on_the_canvas(target):
+    task = herjax.make_task(target)
+    tasks, programs = her.fresh_pairs(jax.random.key(0), task, 40, 8)
+    assert programs.shape == (40, 8, 6)
+    sizes = set()
+    for i in range(40):
+        height, width = int(tasks.height[i]), int(tasks.width[i])
+        sizes.add((height, width))
+        input = np.asarray(tasks.input[i])[:height, :width]
+        expected = np.asarray(tasks.target[i])[:height, :width]
+        assert np.array_equal(referee.execute(np.asarray(programs[i]), input), expected)
+    assert all(3 <= h <= 6 and 3 <= w <= 7 for h, w in sizes)
+    assert len(sizes) > 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"programs": (0,)}, "programs must be at least 1"),
+        ({"programs": (4, 4)}, "must pair up"),
+        ({"temperatures": (-0.5,)}, "temperatures must be positive"),
+        ({"temperatures": (float("nan"),)}, "temperatures must be positive"),
+        ({"minibatch": 0}, "minibatch must be at least 1, got 0"),
+        ({"max_epochs": -1}, "max_epochs must be at least 1"),
+        ({"fresh": -1}, "fresh must be 0 or more"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"fraction": 1.5}, "fraction must be"),
+        ({"select": "worst"}, "select must be one of all, best, diverse, got 'worst'"),
+        ({"order": "up"}, "order must be one of"),
+    ],
+)
+def test_bad_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        AdaptConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("target", "input", "message"),
+    [
+        (np.zeros((2, 2, 2), int), None, "rows, columns"),
+        (np.zeros((0, 3), int), None, "rows, columns"),
+        (np.full((3, 3), 10), None, "target has colours 10 .. 10"),
+        (np.full((3, 3), -1), None, "allowed are 0 .. 9"),
+        (np.zeros((3, 3)), None, "must hold integers"),
+        (np.zeros((3, 3), int), np.zeros((3, 4), int), "they must be equal"),
+        (np.zeros((3, 3), int), np.full((3, 3), 11), "input has colours"),
+        (np.zeros((3, 12), int), None, "3x12 is larger than the model's canvas, 10x10"),
+    ],
+)
+def test_bad_pictures_are_refused(tiny, target, input, message):
+    with pytest.raises(ValueError, match=message):
+        herjax.adapt(target, input, params=tiny)

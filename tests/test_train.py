@@ -1,0 +1,92 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from herjax.grammar import encode
+from herjax.model import Decoder, Logits
+from herjax.ops import END
+from herjax.pretraining import random_batch
+from herjax.tasks import TaskConfig
+from herjax.train import TrainState, apply_gradients, program_loss, token_log_probs
+
+CONFIG = TaskConfig(max_side=5, max_draws=3)
+SIZES = np.array([(3, 5), (5, 4)])
+
+
+def test_token_log_probs_against_loops():
+    rng = np.random.default_rng(0)
+    logits = Logits(
+        *(
+            rng.normal(size=s).astype(np.float32)
+            for s in ((2, 3, 6), (2, 2, 10), (2, 2, 20), (2, 2, 20))
+        )
+    )
+    programs = np.array([[[2, 3, 1, 2, 3, 4], [5, 9, 0, 1, 0, 0]], [[3, 0, 2, 0, 0, 0], [0] * 6]])
+    tokens = np.asarray(encode(programs, np.array([5, 5])))
+    log_probs, held = token_log_probs(logits, tokens)
+    expected, places = np.zeros((2, 3, 4)), np.zeros((2, 3, 4), bool)
+    log_softmax = lambda x: x - np.log(np.exp(x).sum())  # noqa: E731
+    for b in range(2):
+        for n in range(3):
+            op = tokens[b, n, 0] if n < 2 else END
+            expected[b, n, 0], places[b, n, 0] = log_softmax(logits.op[b, n])[op], True
+            if op == END:
+                break
+            for slot, (scores, first) in enumerate(
+                [(logits.colour, 6), (logits.point1, 16), (logits.point2, 16)], start=1
+            ):
+                if tokens[b, n, slot] >= 0:
+                    expected[b, n, slot] = log_softmax(scores[b, n])[tokens[b, n, slot] - first]
+                    places[b, n, slot] = True
+    assert np.array_equal(held, places)
+    assert np.allclose(log_probs, expected, atol=1e-5)
+
+
+def losses(tiny, task, program, weight):
+    return program_loss(tiny.model, tiny.params, task, program, jnp.asarray(weight), 25)
+
+
+def test_loss_is_the_mean_over_the_tokens_of_the_weighted_programs(tiny):
+    task, program = random_batch(jax.random.key(0), SIZES, CONFIG, 4)
+    tokens = encode(program, task.width)
+    prefix = tiny.model.apply(tiny.params, task, 25, method=Decoder.encode)
+    log_probs, held = token_log_probs(
+        tiny.model.apply(tiny.params, prefix, tokens, task.width), tokens
+    )
+    loss, metrics = losses(tiny, task, program, [1.0, 0.0, 1.0, 0.0])
+    expected = -log_probs[::2].sum() / held[::2].sum()
+    assert np.allclose(loss, expected, rtol=1e-5)
+    slots = (held[::2] * -log_probs[::2]).sum((0, 1)) / held[::2].sum((0, 1))
+    names = ("loss_op", "loss_colour", "loss_point1", "loss_point2")
+    assert np.allclose([metrics[name] for name in names], slots, rtol=1e-5)
+
+
+def test_loss_does_not_depend_on_programs_of_weight_zero_or_on_padding(tiny):
+    task, program = random_batch(jax.random.key(1), SIZES, CONFIG, 4)
+    loss, _ = losses(tiny, task, program, [1.0, 1.0, 0.0, 0.0])
+    first = jax.tree.map(lambda leaf: leaf[:2], (task, jnp.pad(program, ((0, 0), (0, 4), (0, 0)))))
+    assert np.allclose(losses(tiny, *first, [1.0, 1.0])[0], loss, rtol=1e-5)
+    nothing, _ = losses(tiny, task, program, [0.0] * 4)
+    assert nothing == 0
+
+
+def test_training_on_one_batch_learns_it(tiny):
+    task, program = random_batch(jax.random.key(2), SIZES, CONFIG, 8)
+    optimizer = optax.adam(3e-3)
+    state = TrainState(jnp.int32(0), tiny.params, optimizer.init(tiny.params))
+
+    @jax.jit
+    def step(state):
+        def loss(params):
+            return program_loss(tiny.model, params, task, program, jnp.ones(8), 25)
+
+        grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+        return apply_gradients(state, grads, optimizer), metrics["loss"]
+
+    first = None
+    for _ in range(150):
+        state, loss = step(state)
+        first = loss if first is None else first
+    assert loss < 0.1 < 1.0 < first
+    assert int(state.step) == 150
