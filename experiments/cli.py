@@ -67,6 +67,9 @@ def run(main) -> None:
             return main(arguments)
         except (CheckpointError, ValueError, NotADirectoryError, PermissionError) as error:
             fail(error)
+        except KeyboardInterrupt:
+            print("stopped: the same command continues", flush=True)
+            sys.exit(128 + signal.SIGINT)
 
     def parse(arguments):
         try:

@@ -20,7 +20,7 @@ from experiments import cli
 from herjax import config as config_lib
 from herjax import plotting
 from herjax.checkpoint import CheckpointError, Checkpoints
-from herjax.her import AdaptConfig, EpochMetrics, compiled_epoch, init_adaptation
+from herjax.her import AdaptConfig, AdaptState, EpochMetrics, compiled_epoch, init_adaptation
 from herjax.picture_suite import Picture
 from herjax.source import format_program, format_script
 from herjax.weights import Pretrained, write_atomically
@@ -39,7 +39,7 @@ class History:
     """What happened in every epoch, in arrays of fixed size, so that it can be checkpointed."""
 
     def __init__(self, config: AdaptConfig, shape: tuple[int, int]):
-        epochs, programs = config.max_epochs, sum(config.programs)
+        epochs, programs = config.max_epochs, len(config.epoch_temperatures)
         self.arrays = {
             "accuracy": np.zeros((epochs, programs), np.float32),
             "best_picture": np.zeros((epochs, *shape), np.int8),
@@ -58,31 +58,61 @@ class History:
         return {name: array[:epochs] for name, array in self.arrays.items()}
 
 
-def epoch_table(history: dict[str, np.ndarray], programs: int) -> Table:
-    """The live view's table: one row an epoch, the last twenty."""
-    table = Table("epoch", "best %", "mean %", "distinct", "new", "draws", "programs", "seconds")
-    for column in table.columns:
-        column.justify = "right"
-    seconds = np.cumsum(history["seconds"])
-    for epoch in range(max(0, len(seconds) - 20), len(seconds)):
-        accuracy = 100 * history["accuracy"][epoch]
-        table.add_row(
-            str(epoch),
-            f"{accuracy.max():.1f}",
-            f"{accuracy.mean():.1f}",
-            str(history["distinct"][epoch]),
-            str(history["new"][epoch]),
-            f"{history['draws'][epoch]:.1f}",
-            str((epoch + 1) * programs),
-            f"{seconds[epoch]:.1f}",
-        )
-    return table
+COLUMNS = ("epoch", "best %", "mean %", "distinct", "new", "draws", "programs", "seconds")
+
+
+def epoch_row(history: dict[str, np.ndarray], epoch: int, programs: int) -> list[str]:
+    """What the live view says of an epoch."""
+    accuracy = 100 * history["accuracy"][epoch]
+    return [
+        str(epoch),
+        f"{accuracy.max():.1f}",
+        f"{accuracy.mean():.1f}",
+        str(history["distinct"][epoch]),
+        str(history["new"][epoch]),
+        f"{history['draws'][epoch]:.1f}",
+        str((epoch + 1) * programs),
+        f"{history['seconds'][: epoch + 1].sum():.1f}",
+    ]
+
+
+class LiveView:
+    """A table of the last twenty epochs and the best picture; plain rows without a terminal."""
+
+    def __init__(self, console: Console, programs: int):
+        self.console, self.programs = console, programs
+        self.live = Live(console=console, auto_refresh=False)
+
+    def __enter__(self):
+        if self.console.is_terminal:
+            self.live.start()
+        else:
+            self.console.print(" ".join(f"{name:>8}" for name in COLUMNS))
+        return self
+
+    def __exit__(self, *_):
+        self.live.stop()
+
+    def show(self, history: dict[str, np.ndarray]) -> None:
+        """Show the newest epoch."""
+        done = len(history["seconds"])
+        rows = [epoch_row(history, e, self.programs) for e in range(max(0, done - 20), done)]
+        if not self.console.is_terminal:
+            self.console.print(" ".join(f"{cell:>8}" for cell in rows[-1]), highlight=False)
+            return
+        table = Table(*COLUMNS)
+        for column in table.columns:
+            column.justify = "right"
+        for row in rows:
+            table.add_row(*row)
+        picture = plotting.terminal_grid(history["best_picture"][-1])
+        self.live.update(Group(table, picture), refresh=True)
 
 
 def adapt(
     name: str, picture: Picture, pretrained: Pretrained, config: AdaptConfig, workdir: pathlib.Path
-) -> bool:
-    """One adaptation with live view, files and resume; -> solved."""
+) -> None:
+    """One adaptation with live view, files and resume."""
     run = {
         "task": name,
         "seed": SEED.value,
@@ -92,71 +122,85 @@ def adapt(
     claim(workdir, run)
     if (workdir / "result.json").exists():
         print(f"{workdir} holds this run already, done: nothing to do")
-        return json.loads((workdir / "result.json").read_text())["solved"]
-
+        return
     console = Console()
+    with cli.StopSignals() as stop:
+        state, history, seconds_compile = run_epochs(
+            console, picture, pretrained, config, Checkpoints(workdir / "checkpoints", run), stop
+        )
+    best, mean = history["accuracy"].max(axis=1), history["accuracy"].mean(axis=1)
+    result = {
+        **run,
+        "solved": bool(history["solved"][-1]),
+        "epochs": len(best),
+        "programs_sampled": history["accuracy"].size,
+        "best_accuracy": best.tolist(),
+        "mean_accuracy": mean.tolist(),
+        "seconds_compile": seconds_compile,
+        "seconds_run": float(history["seconds"].sum()),
+        "versions": cli.versions(),
+        "device": jax.devices()[0].device_kind,
+    }
+    program = np.asarray(state.best_program)
+    write_files(workdir, picture, program, history, result)
+    console.print(format_program(program), highlight=False)
+    console.print(
+        f"{name}: {'solved' if result['solved'] else f'not solved, best {best.max():.1%}'}"
+        f" after {len(best)} epochs, {result['programs_sampled']} programs,"
+        f" {result['seconds_run']:.1f} s (+ {seconds_compile:.1f} s compiling);"
+        f" files in {workdir}"
+    )
+
+
+def run_epochs(
+    console: Console,
+    picture: Picture,
+    pretrained: Pretrained,
+    config: AdaptConfig,
+    checkpoints: Checkpoints,
+    stop: cli.StopSignals,
+) -> tuple[AdaptState, dict[str, np.ndarray], float]:
+    """Epochs until solved or the limit, from the last checkpoint on.
+
+    Returns:
+      Last state, the history of all epochs, seconds spent compiling.
+    """
     model = pretrained.model
     task = herjax.make_task(picture.target, picture.input, model.config.max_side)
     key = jax.random.key(SEED.value)
     state = init_adaptation(pretrained.params, config, key, picture.target.size)
     history = History(config, picture.target.shape)
-    checkpoints = Checkpoints(workdir / "checkpoints", run)
     done = 0
     restored = checkpoints.restore_latest({"state": state, "history": history.arrays})
     if restored is not None:
         done, saved = restored
-        state, history.arrays = (
-            saved["state"],
-            {n: np.array(a) for n, a in saved["history"].items()},
-        )
+        state = saved["state"]
+        history.arrays = {name: np.array(array) for name, array in saved["history"].items()}
         console.print(f"resuming after epoch {done - 1}")
+    solved = bool(history.arrays["solved"][done - 1]) if done else False
 
     start = time.monotonic()
-    step = compiled_epoch.lower(model, state, task, config).compile()
+    epoch = compiled_epoch.lower(model, state, task, config).compile()
     seconds_compile = time.monotonic() - start
-    console.print(f"{name}, seed {SEED.value}: compiled in {seconds_compile:.1f} s")
-    programs = sum(config.programs)
+    console.print(f"compiled in {seconds_compile:.1f} s")
     saved_at = time.monotonic()
-    solved = False
-    with cli.StopSignals() as stop, Live(console=console, auto_refresh=False) as live:
+    with LiveView(console, len(config.epoch_temperatures)) as view:
         while done < config.max_epochs and not solved:
             start = time.monotonic()
-            state, metrics = step(state, task)
+            state, metrics = epoch(state, task)
             metrics = jax.device_get(metrics)
             history.add(done, metrics, time.monotonic() - start)
             solved = bool(metrics.solved)
             done += 1
-            grid = plotting.terminal_grid(metrics.best_picture)
-            live.update(Group(epoch_table(history.first(done), programs), grid), refresh=True)
-            finished = solved or done == config.max_epochs
-            if stop.received or (time.monotonic() - saved_at > SAVE_EVERY and not finished):
+            view.show(history.first(done))
+            if stop.received or time.monotonic() - saved_at > SAVE_EVERY:
                 checkpoints.save(done, {"state": state, "history": history.arrays})
                 saved_at = time.monotonic()
             if stop.received:
-                live.stop()
-                cli.exit_stopped(stop, f"saved after epoch {done - 1}; the same command continues")
-
-    program = np.asarray(state.best_program)
-    result = {
-        **run,
-        "solved": solved,
-        "epochs": done,
-        "programs_sampled": done * programs,
-        "best_accuracy": [float(a.max()) for a in history.first(done)["accuracy"]],
-        "mean_accuracy": [float(a.mean()) for a in history.first(done)["accuracy"]],
-        "seconds_compile": seconds_compile,
-        "seconds_run": float(history.first(done)["seconds"].sum()),
-        "versions": cli.versions(),
-        "device": jax.devices()[0].device_kind,
-    }
-    write_files(workdir, picture, program, history.first(done), result)
-    outcome = "solved" if solved else f"not solved, best {max(result['best_accuracy']):.1%}"
-    console.print(
-        f"{name}: {outcome} after {done} epochs, {done * programs} programs, "
-        f"{result['seconds_run']:.1f} s (+ {seconds_compile:.1f} s compiling)"
-    )
-    console.print(format_program(program), highlight=False)
-    return solved
+                break
+    if stop.received:
+        cli.exit_stopped(stop, f"saved after epoch {done - 1}; the same command continues")
+    return state, history.first(done), seconds_compile
 
 
 def claim(workdir: pathlib.Path, run: dict) -> None:

@@ -18,7 +18,7 @@ from herjax.her import AdaptConfig, attempt
 from herjax.weights import write_atomically
 
 SAMPLES = flags.DEFINE_integer("samples", 256, "Programs for each picture.", lower_bound=1)
-TEMPERATURE = flags.DEFINE_float("temperature", 0.5, "Of sampling; 0 is greedy.", lower_bound=0.0)
+TEMPERATURE = flags.DEFINE_float("temperature", 0.5, "Of sampling.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")
 SEED = flags.DEFINE_integer("seed", 0, "Of everything random.", lower_bound=0)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for ood.json; default: not saved.")

@@ -44,7 +44,7 @@ def log(path: pathlib.Path, step: int, values: dict) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def run(config: PretrainConfig, workdir: pathlib.Path) -> None:
+def run(config: PretrainConfig, workdir: pathlib.Path, stop: cli.StopSignals) -> None:
     """Train to the end, evaluate, and export the weights to ``workdir/model``."""
     checkpoints = Checkpoints(
         workdir / "checkpoints", json.loads(json.dumps(dataclasses.asdict(config)))
@@ -67,7 +67,7 @@ def run(config: PretrainConfig, workdir: pathlib.Path) -> None:
         TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:.0f} programs/s"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with cli.StopSignals() as stop, Progress(*columns) as progress:
+    with Progress(*columns) as progress:
         bar = progress.add_task("", total=config.steps, completed=step, loss=float("nan"), rate=0.0)
         since, since_step = time.monotonic(), step
         while step < config.steps:
@@ -115,7 +115,8 @@ def main(_):
     config = config_lib.read_flags(PRESETS[PRESET.value], flags.FLAGS)
     workdir = pathlib.Path(WORKDIR.value)
     workdir.mkdir(parents=True, exist_ok=True)
-    run(config, workdir)
+    with cli.StopSignals() as stop:
+        run(config, workdir, stop)
 
 
 if __name__ == "__main__":

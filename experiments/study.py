@@ -80,7 +80,7 @@ def main(_):
                 "seed": seed,
                 "solved": result.solved,
                 "epochs": len(best),
-                "programs": len(best) * sum(config.programs),
+                "programs": len(best) * len(config.epoch_temperatures),
                 "best_accuracy": max(best),
                 "draws": len(result.program),
                 "distinct": [int(epoch.distinct) for epoch in result.history],

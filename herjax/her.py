@@ -34,7 +34,8 @@ class AdaptConfig:
     """One adaptation. The defaults are the ones found best over seeds (BUILD_NOTES.md)."""
 
     programs: tuple[int, ...] = (128,)  # sampled an epoch at each temperature
-    temperatures: tuple[float, ...] = (0.9,)  # 0 is greedy
+    temperatures: tuple[float, ...] = (0.9,)
+    greedy: bool = False  # one program more an epoch, of the best token everywhere
     select: str = "best"  # which new pictures to train on: a key of SELECT
     fraction: float = 0.25  # of the programs of an epoch, the most that are trained on
     order: str = "sorted"  # by accuracy, the best last; a key of ORDER
@@ -59,8 +60,10 @@ class AdaptConfig:
             raise ValueError(
                 f"programs {self.programs} and temperatures {self.temperatures} must pair up"
             )
-        if any(not t >= 0 or t == float("inf") for t in self.temperatures):
-            raise ValueError(f"temperatures must be positive (0: greedy), got {self.temperatures}")
+        if any(not 0 < t < float("inf") for t in self.temperatures):
+            raise ValueError(
+                f"temperatures must be above 0, got {self.temperatures}; for greedy use --greedy"
+            )
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -73,10 +76,16 @@ class AdaptConfig:
                 )
 
     @property
+    def epoch_temperatures(self) -> tuple[float, ...]:
+        """The temperature of each of the G programs of an epoch; 0 is greedy."""
+        each = zip(self.programs, self.temperatures)
+        return (0.0,) * self.greedy + sum(((t,) * count for count, t in each), ())
+
+    @property
     def pairs(self) -> int:
         """K, the most pairs trained on in an epoch."""
         share = 1.0 if self.select == "all" else self.fraction
-        return max(round(share * sum(self.programs)), 1)
+        return max(round(share * len(self.epoch_temperatures)), 1)
 
 
 @struct.dataclass
@@ -238,11 +247,7 @@ class Attempts(NamedTuple):
 
 def attempt(model: Decoder, params, task: Task, config: AdaptConfig, key: Array) -> Attempts:
     """Sample, run, and rewrite in canonical form."""
-    temperature = jnp.repeat(
-        jnp.array(config.temperatures),
-        jnp.array(config.programs),
-        total_repeat_length=sum(config.programs),
-    )
+    temperature = jnp.array(config.epoch_temperatures)
     cells = task.target.size
     found = sample(model, params, task, key, temperature, max_draws(config, cells), cells)
     program = jax.vmap(canonical_program, (0, None, None, None))(

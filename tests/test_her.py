@@ -173,7 +173,7 @@ def test_adapt_stops_at_a_solution_without_training(tiny):
     "changes",
     [
         {"select": "all", "novelty": False, "order": "reversed"},
-        {"select": "diverse", "order": "shuffled", "fresh": 3},
+        {"select": "diverse", "order": "shuffled", "fresh": 3, "greedy": True},
     ],
 )
 def test_options_run(tiny, target, changes):
@@ -206,8 +206,9 @@ def test_fresh_pairs_are_exact_tasks_on_the_canvas(target):
     [
         ({"programs": (0,)}, "programs must be at least 1"),
         ({"programs": (4, 4)}, "must pair up"),
-        ({"temperatures": (-0.5,)}, "temperatures must be positive"),
-        ({"temperatures": (float("nan"),)}, "temperatures must be positive"),
+        ({"temperatures": (-0.5,)}, "temperatures must be above 0"),
+        ({"temperatures": (0.0,)}, "--greedy"),
+        ({"temperatures": (float("nan"),)}, "temperatures must be above 0"),
         ({"minibatch": 0}, "minibatch must be at least 1, got 0"),
         ({"max_epochs": -1}, "max_epochs must be at least 1"),
         ({"fresh": -1}, "fresh must be 0 or more"),
