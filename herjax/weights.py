@@ -64,13 +64,13 @@ def load_pretrained(name: str | os.PathLike = "base") -> Pretrained:
         ) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"damaged model {folder}: {error}") from None
-    if hashlib.sha256(data).hexdigest() != info.get("sha256"):
-        raise CheckpointError(f"damaged model {folder}: model.safetensors has another sha256")
     try:
+        if hashlib.sha256(data).hexdigest() != info["sha256"]:
+            raise ValueError("model.safetensors has another sha256")
         config = from_dict(ModelConfig(), info["model"])
         flat = safetensors.numpy.load(data)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(f"damaged model {folder}: config.json: {error!r}") from None
+        raise CheckpointError(f"damaged model {folder}: {error}") from None
     params = traverse_util.unflatten_dict(
         {name: jnp.asarray(leaf) for name, leaf in flat.items()}, sep="/"
     )

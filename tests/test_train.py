@@ -48,13 +48,13 @@ def losses(tiny, task, program, weight):
 
 
 def test_loss_is_the_mean_over_the_tokens_of_the_weighted_programs(tiny):
-    task, program = random_batch(jax.random.key(0), SIZES, CONFIG, 4)
+    task, program = random_batch(jax.random.key(0), SIZES, CONFIG, 12)
     tokens = encode(program, task.width)
     prefix = tiny.model.apply(tiny.params, task, 25, method=Decoder.encode)
     log_probs, held = token_log_probs(
         tiny.model.apply(tiny.params, prefix, tokens, task.width), tokens
     )
-    loss, metrics = losses(tiny, task, program, [1.0, 0.0, 1.0, 0.0])
+    loss, metrics = losses(tiny, task, program, [1.0, 0.0] * 6)
     expected = -log_probs[::2].sum() / held[::2].sum()
     assert np.allclose(loss, expected, rtol=1e-5)
     slots = (held[::2] * -log_probs[::2]).sum((0, 1)) / held[::2].sum((0, 1))
