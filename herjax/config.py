@@ -6,7 +6,7 @@ from typing import Any
 from absl import flags
 
 
-def define_flags(config: Any, prefix: str = "") -> None:
+def define_flags(config: Any, prefix: str = "", values: flags.FlagValues = flags.FLAGS) -> None:
     """Define an absl flag for every field of a (nested) dataclass; unset means its default.
 
     Supported fields: int, float, str, bool, nested dataclasses, and tuples of int or float.
@@ -15,15 +15,15 @@ def define_flags(config: Any, prefix: str = "") -> None:
         value, name = getattr(config, field.name), prefix + field.name
         text = f"default {value}"
         if dataclasses.is_dataclass(value):
-            define_flags(value, name + ".")
+            define_flags(value, name + ".", values)
         elif isinstance(value, bool):
-            flags.DEFINE_bool(name, None, text)
+            flags.DEFINE_bool(name, None, text, flag_values=values)
         elif isinstance(value, int):
-            flags.DEFINE_integer(name, None, text)
+            flags.DEFINE_integer(name, None, text, flag_values=values)
         elif isinstance(value, float):
-            flags.DEFINE_float(name, None, text)
+            flags.DEFINE_float(name, None, text, flag_values=values)
         else:
-            flags.DEFINE_string(name, None, text)
+            flags.DEFINE_string(name, None, text, flag_values=values)
 
 
 def read_flags(config: Any, values: flags.FlagValues, prefix: str = "") -> Any:

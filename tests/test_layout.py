@@ -6,28 +6,10 @@ import pathlib
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "herjax"
-ORDER = [
-    "ops",
-    "drawing",
-    "config",
-    "stats",
-    "plotting",
-    "checkpoint",
-    "executor",
-    "grammar",
-    "metrics",
-    "source",
-    "picture_suite",
-    "canonical",
-    "tasks",
-    "model",
-    "weights",
-    "sampler",
-    "train",
-    "her",
-    "pretraining",
-    "adaptation",
-]
+ORDER = """
+ops drawing config stats plotting checkpoint executor grammar metrics source picture_suite
+canonical tasks model weights sampler train her pretraining adaptation
+""".split()  # noqa: SIM905
 
 
 def imported(path):
