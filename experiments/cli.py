@@ -1,7 +1,9 @@
 """What the command lines share: one-line errors, stop signals, versions."""
 
 import importlib.metadata
+import json
 import logging
+import pathlib
 import platform
 import signal
 import sys
@@ -11,6 +13,9 @@ from absl import logging as absl_logging
 
 from herjax.checkpoint import CheckpointError
 from herjax.picture_suite import Picture, pictures
+from herjax.weights import write_atomically
+
+MAX_SEED = 2**31 - 2
 
 COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache",
@@ -24,6 +29,7 @@ class StopSignals:
 
     def __init__(self):
         self.received = 0  # the signal's number
+        self._before = {}
 
     def _handle(self, number, _):
         self.received = number
@@ -37,11 +43,60 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def leave(self, message: str) -> None:
+        """If a signal came: say what became of the work, and exit as a stopped process does."""
+        if self.received:
+            print(f"stopped: {message}; the same command continues", flush=True)
+            sys.exit(128 + self.received)
 
-def exit_stopped(stop: StopSignals, message: str) -> None:
-    """Leave as a process that was stopped by a signal does, having said what became of the work."""
-    print(f"stopped: {message}", flush=True)
-    sys.exit(128 + stop.received)
+
+def claim(workdir: pathlib.Path, run: dict) -> None:
+    """Make a folder this run's own, or find that it is; ``run`` is JSON that tells it from others.
+
+    Raises:
+      CheckpointError: if it holds another run, or anything else.
+    """
+    path = workdir / "run.json"
+    if path.exists():
+        try:
+            other = json.loads(path.read_text())
+        except ValueError:
+            raise CheckpointError(f"damaged {path}: not JSON") from None
+        if other != run:
+            other = other if isinstance(other, dict) else {}
+            names = ", ".join(name for name in {**run, **other} if other.get(name) != run.get(name))
+            raise CheckpointError(
+                f"{workdir} holds another run (different {names}); choose another --workdir"
+            )
+        return
+    if workdir.exists() and any(workdir.iterdir()):
+        raise CheckpointError(f"{workdir} is not empty and holds no run; choose another --workdir")
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(run, indent=2).encode() + b"\n")
+
+
+def read_lines(path: pathlib.Path) -> list[dict]:
+    """The lines of a JSON-lines file; a last one that was cut off by a kill is dropped."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    values = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            values.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise CheckpointError(f"damaged {path}: line {number} is not JSON") from None
+    return values
+
+
+def append_line(path: pathlib.Path, values: dict) -> None:
+    """Append one line to a JSON-lines file."""
+    with path.open("a") as file:
+        file.write(json.dumps(values) + "\n")
+
+
+def write_lines(path: pathlib.Path, values: list[dict]) -> None:
+    """Replace a JSON-lines file."""
+    write_atomically(path, "".join(json.dumps(line) + "\n" for line in values).encode())
 
 
 def fail(message: object) -> None:
@@ -65,11 +120,8 @@ def run(main) -> None:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         try:
             return main(arguments)
-        except (CheckpointError, ValueError, NotADirectoryError, PermissionError) as error:
-            fail(error)
-        except KeyboardInterrupt:
-            print("stopped: the same command continues", flush=True)
-            sys.exit(128 + signal.SIGINT)
+        except (CheckpointError, ValueError, OSError) as error:
+            fail((str(error) or repr(error)).splitlines()[0])
 
     def parse(arguments):
         try:

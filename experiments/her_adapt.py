@@ -19,7 +19,7 @@ import herjax
 from experiments import cli
 from herjax import config as config_lib
 from herjax import plotting
-from herjax.checkpoint import CheckpointError, Checkpoints
+from herjax.checkpoint import Checkpoints
 from herjax.her import AdaptConfig, AdaptState, EpochMetrics, compiled_epoch, init_adaptation
 from herjax.picture_suite import Picture
 from herjax.source import format_program, format_script
@@ -28,7 +28,9 @@ from herjax.weights import Pretrained, write_atomically
 TASK = flags.DEFINE_string("task", "25-squares", "Names from --list_tasks, with commas; or all.")
 LIST_TASKS = flags.DEFINE_bool("list_tasks", False, "Print the names of all tasks and leave.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")
-SEED = flags.DEFINE_integer("seed", 0, "Of everything random.", lower_bound=0)
+SEED = flags.DEFINE_integer(
+    "seed", 0, "Of everything random.", lower_bound=0, upper_bound=cli.MAX_SEED
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/TASK-seedSEED.")
 config_lib.define_flags(AdaptConfig())
 
@@ -77,7 +79,7 @@ def epoch_row(history: dict[str, np.ndarray], epoch: int, programs: int) -> list
 
 
 class LiveView:
-    """A table of the last twenty epochs and the best picture; plain rows without a terminal."""
+    """A table of the last epochs and the best picture; plain rows without a terminal."""
 
     def __init__(self, console: Console, programs: int):
         self.console, self.programs = console, programs
@@ -96,7 +98,11 @@ class LiveView:
     def show(self, history: dict[str, np.ndarray]) -> None:
         """Show the newest epoch."""
         done = len(history["seconds"])
-        rows = [epoch_row(history, e, self.programs) for e in range(max(0, done - 20), done)]
+        picture = history["best_picture"][-1]
+        shown = min(
+            max(self.console.height - len(picture) - 6, 3), 20
+        )  # what fits with the picture
+        rows = [epoch_row(history, e, self.programs) for e in range(max(0, done - shown), done)]
         if not self.console.is_terminal:
             self.console.print(" ".join(f"{cell:>8}" for cell in rows[-1]), highlight=False)
             return
@@ -105,48 +111,27 @@ class LiveView:
             column.justify = "right"
         for row in rows:
             table.add_row(*row)
-        picture = plotting.terminal_grid(history["best_picture"][-1])
-        self.live.update(Group(table, picture), refresh=True)
+        self.live.update(Group(table, plotting.terminal_grid(picture)), refresh=True)
 
 
 def adapt(
-    name: str, picture: Picture, pretrained: Pretrained, config: AdaptConfig, workdir: pathlib.Path
+    run: dict, picture: Picture, pretrained: Pretrained, config: AdaptConfig, workdir: pathlib.Path
 ) -> None:
     """One adaptation with live view, files and resume."""
-    run = {
-        "task": name,
-        "seed": SEED.value,
-        "weights_sha256": pretrained.info["sha256"],
-        "config": json.loads(json.dumps(dataclasses.asdict(config))),
-    }
-    claim(workdir, run)
     if (workdir / "result.json").exists():
         print(f"{workdir} holds this run already, done: nothing to do")
         return
     console = Console()
     with cli.StopSignals() as stop:
         state, history, seconds_compile = run_epochs(
-            console, picture, pretrained, config, Checkpoints(workdir / "checkpoints", run), stop
+            console, picture, pretrained, config, Checkpoints(workdir / "checkpoints"), stop
         )
-    best, mean = history["accuracy"].max(axis=1), history["accuracy"].mean(axis=1)
-    result = {
-        **run,
-        "solved": bool(history["solved"][-1]),
-        "epochs": len(best),
-        "programs_sampled": history["accuracy"].size,
-        "best_accuracy": best.tolist(),
-        "mean_accuracy": mean.tolist(),
-        "seconds_compile": seconds_compile,
-        "seconds_run": float(history["seconds"].sum()),
-        "versions": cli.versions(),
-        "device": jax.devices()[0].device_kind,
-    }
-    program = np.asarray(state.best_program)
-    write_files(workdir, picture, program, history, result)
-    console.print(format_program(program), highlight=False)
+        result = write_files(workdir, picture, state, history, run, seconds_compile)
+    best = max(result["best_accuracy"])
+    console.print(format_program(np.asarray(state.best_program)), highlight=False)
     console.print(
-        f"{name}: {'solved' if result['solved'] else f'not solved, best {best.max():.1%}'}"
-        f" after {len(best)} epochs, {result['programs_sampled']} programs,"
+        f"{run['task']}: {'solved' if result['solved'] else f'not solved, best {best:.1%}'}"
+        f" after {result['epochs']} epochs, {result['programs_sampled']} programs,"
         f" {result['seconds_run']:.1f} s (+ {seconds_compile:.1f} s compiling);"
         f" files in {workdir}"
     )
@@ -193,46 +178,46 @@ def run_epochs(
             solved = bool(metrics.solved)
             done += 1
             view.show(history.first(done))
-            if stop.received or time.monotonic() - saved_at > SAVE_EVERY:
-                checkpoints.save(done, {"state": state, "history": history.arrays})
-                saved_at = time.monotonic()
             if stop.received:
                 break
-    if stop.received:
-        cli.exit_stopped(stop, f"saved after epoch {done - 1}; the same command continues")
+            if time.monotonic() - saved_at > SAVE_EVERY:
+                checkpoints.save(done, {"state": state, "history": history.arrays})
+                saved_at = time.monotonic()
+    checkpoints.save(done, {"state": state, "history": history.arrays})
+    stop.leave(f"saved after epoch {done - 1}")
     return state, history.first(done), seconds_compile
 
 
-def claim(workdir: pathlib.Path, run: dict) -> None:
-    """Make the folder this run's own, or find that it is."""
-    path = workdir / "run.json"
-    if path.exists():
-        try:
-            other = json.loads(path.read_text())
-        except ValueError:
-            raise CheckpointError(f"damaged {path}: not JSON") from None
-        if other != run:
-            names = [name for name in run if other.get(name) != run[name]]
-            raise CheckpointError(
-                f"{workdir} holds another run (different {', '.join(names)});"
-                " choose another --workdir"
-            )
-        return
-    if workdir.exists() and any(workdir.iterdir()):
-        raise CheckpointError(f"{workdir} is not empty and holds no run: choose another --workdir")
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(run, indent=2).encode() + b"\n")
-
-
-def write_files(workdir, picture: Picture, program, history: dict, result: dict) -> None:
-    """Figures, solution, and last the result, which marks the run as done."""
-    best = history["accuracy"].max(axis=1)
+def write_files(
+    workdir: pathlib.Path,
+    picture: Picture,
+    state: AdaptState,
+    history: dict[str, np.ndarray],
+    run: dict,
+    seconds_compile: float,
+) -> dict:
+    """Figures, solution, and last the result, which marks the run as done; -> the result."""
+    best, mean = history["accuracy"].max(axis=1), history["accuracy"].mean(axis=1)
+    result = {
+        **run,
+        "solved": bool(history["solved"][-1]),
+        "epochs": len(best),
+        "programs_sampled": history["accuracy"].size,
+        "best_accuracy": best.tolist(),
+        "mean_accuracy": mean.tolist(),
+        "seconds_compile": seconds_compile,
+        "seconds_run": float(history["seconds"].sum()),
+        "versions": cli.versions(),
+        "device": jax.devices()[0].device_kind,
+    }
     plotting.best_predictions(
         workdir / "best_predictions.png", picture.target, history["best_picture"], best
     )
     plotting.accuracy_distribution(workdir / "accuracy_distribution.png", history["accuracy"])
-    write_atomically(workdir / "solution.py", format_script(program, picture.input).encode())
+    script = format_script(np.asarray(state.best_program), picture.input)
+    write_atomically(workdir / "solution.py", script.encode())
     write_atomically(workdir / "result.json", json.dumps(result, indent=2).encode() + b"\n")
+    return result
 
 
 def main(_):
@@ -244,11 +229,20 @@ def main(_):
     config = config_lib.read_flags(AdaptConfig(), flags.FLAGS)
     pretrained = herjax.load_pretrained(CHECKPOINT.value)
     tasks = cli.chosen_tasks(TASK.value, pretrained.model.config.max_side)
-    for name, picture in tasks.items():
+    runs = []
+    for name in tasks:
         folder = pathlib.Path(WORKDIR.value or f"runs/{name}-seed{SEED.value}")
-        if WORKDIR.value and len(tasks) > 1:
-            folder = folder / name
-        adapt(name, picture, pretrained, config, folder)
+        run = {
+            "task": name,
+            "seed": SEED.value,
+            "weights_sha256": pretrained.info["sha256"],
+            "config": json.loads(json.dumps(dataclasses.asdict(config))),
+        }
+        runs.append((run, folder / name if WORKDIR.value and len(tasks) > 1 else folder))
+    for run, folder in runs:  # all of them before the first starts
+        cli.claim(folder, run)
+    for run, folder in runs:
+        adapt(run, tasks[run["task"]], pretrained, config, folder)
 
 
 if __name__ == "__main__":

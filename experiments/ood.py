@@ -20,8 +20,10 @@ from herjax.weights import write_atomically
 SAMPLES = flags.DEFINE_integer("samples", 256, "Programs for each picture.", lower_bound=1)
 TEMPERATURE = flags.DEFINE_float("temperature", 0.5, "Of sampling.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")
-SEED = flags.DEFINE_integer("seed", 0, "Of everything random.", lower_bound=0)
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder for ood.json; default: not saved.")
+SEED = flags.DEFINE_integer(
+    "seed", 0, "Of everything random.", lower_bound=0, upper_bound=cli.MAX_SEED
+)
+WORKDIR = flags.DEFINE_string("workdir", "runs/ood", "Folder for ood.json.")
 
 # Mean pixels right and best of 256, in the source experiment.
 SOURCE = {
@@ -34,14 +36,22 @@ SOURCE = {
 def main(_):
     pretrained = herjax.load_pretrained(CHECKPOINT.value)
     config = AdaptConfig(programs=(SAMPLES.value,), temperatures=(TEMPERATURE.value,))
+    folder = pathlib.Path(WORKDIR.value)
+    run = {
+        "weights_sha256": pretrained.info["sha256"],
+        "samples": SAMPLES.value,
+        "temperature": TEMPERATURE.value,
+        "seed": SEED.value,
+    }
+    cli.claim(folder, run)
     results = {}
     for name, (source_mean, source_best) in SOURCE.items():
         picture = herjax.pictures()[name]
         task = herjax.make_task(picture.target, picture.input, pretrained.model.config.max_side)
-        run = jax.jit(
+        accuracy_of = jax.jit(
             lambda params, task, key: attempt(pretrained.model, params, task, config, key).accuracy
         )
-        accuracy = run(pretrained.params, task, jax.random.key(SEED.value))
+        accuracy = accuracy_of(pretrained.params, task, jax.random.key(SEED.value))
         results[name] = {
             "mean": float(accuracy.mean()),
             "best": float(accuracy.max()),
@@ -56,18 +66,8 @@ def main(_):
         solved = f"{row['solved']} of {row['samples']}"
         table.add_row(name, percents[0], percents[1], solved, percents[2], percents[3])
     Console().print(table)
-    if WORKDIR.value:
-        folder = pathlib.Path(WORKDIR.value)
-        folder.mkdir(parents=True, exist_ok=True)
-        run = {
-            "checkpoint": CHECKPOINT.value,
-            "weights_sha256": pretrained.info["sha256"],
-            "temperature": TEMPERATURE.value,
-            "seed": SEED.value,
-            "versions": cli.versions(),
-        }
-        text = json.dumps({**run, "pictures": results}, indent=2) + "\n"
-        write_atomically(folder / "ood.json", text.encode())
+    text = json.dumps({**run, "versions": cli.versions(), "pictures": results}, indent=2) + "\n"
+    write_atomically(folder / "ood.json", text.encode())
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ not repeated), and prints solve rates with Wilson 95 % intervals and programs to
 Settings are tuned on ``--task=tuning`` alone: random pictures, none of them a named one.
 """
 
+import dataclasses
 import json
 import pathlib
 import time
@@ -58,22 +59,31 @@ def main(_):
     else:
         tasks = cli.chosen_tasks(TASK.value, pretrained.model.config.max_side)
     folder = pathlib.Path(WORKDIR.value)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.jsonl"
-    identity = {"weights_sha256": pretrained.info["sha256"], "config": repr(config)}
-    runs = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    for run in runs:
-        if {key: run[key] for key in identity} != identity:
-            raise ValueError(f"{path} holds runs of other weights or settings; choose --workdir")
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    cli.claim(folder, {"weights_sha256": pretrained.info["sha256"], **settings})
+    runs = cli.read_lines(path)
+    cli.write_lines(path, runs)
     console = Console()
+    stop = cli.StopSignals()
+
+    def on_epoch(*_):
+        stop.leave("finished runs are kept")
+
     for name, picture in tasks.items():
         for seed in range(SEEDS.value):
             if any(run["task"] == name and run["seed"] == seed for run in runs):
                 continue
             start = time.monotonic()
-            result = herjax.adapt(
-                picture.target, picture.input, params=pretrained, seed=seed, config=config
-            )
+            with stop:
+                result = herjax.adapt(
+                    picture.target,
+                    picture.input,
+                    params=pretrained,
+                    seed=seed,
+                    config=config,
+                    on_epoch=on_epoch,
+                )
             best = [float(epoch.accuracy.max()) for epoch in result.history]
             run = {
                 "task": name,
@@ -86,11 +96,9 @@ def main(_):
                 "distinct": [int(epoch.distinct) for epoch in result.history],
                 "best": [round(value, 4) for value in best],
                 "seconds": round(time.monotonic() - start, 2),
-                **identity,
             }
             runs.append(run)
-            with path.open("a") as file:
-                file.write(json.dumps(run) + "\n")
+            cli.append_line(path, run)
             shown = {key: run[key] for key in ("task", "seed", "solved", "programs")}
             console.print({**shown, "best": run["best_accuracy"], "seconds": run["seconds"]})
     console.print(summary([run for run in runs if run["task"] in tasks]))

@@ -28,14 +28,14 @@ def make_task(target, input=None, max_side: int | None = None) -> Task:
     Raises:
       ValueError: for a wrong shape, a colour out of range, or a side above ``max_side``.
     """
-    target = jnp.asarray(target)
+    target = np.asarray(target)
     if target.ndim != 2 or target.size == 0:
         raise ValueError(f"a picture must be [rows, columns], got shape {target.shape}")
-    input = jnp.zeros_like(target) if input is None else jnp.asarray(input)
+    input = np.zeros_like(target) if input is None else np.asarray(input)
     if input.shape != target.shape:
         raise ValueError(f"input is {input.shape}, target {target.shape}: they must be equal")
     for name, canvas in (("target", target), ("input", input)):
-        if not jnp.issubdtype(canvas.dtype, jnp.integer):
+        if not np.issubdtype(canvas.dtype, np.integer):
             raise ValueError(f"{name} must hold integers, got {canvas.dtype}")
         low, high = int(canvas.min()), int(canvas.max())
         if low < 0 or high >= OUTSIDE:
@@ -46,7 +46,8 @@ def make_task(target, input=None, max_side: int | None = None) -> Task:
             f"picture of {rows}x{cols} is larger than the model's canvas, {max_side}x{max_side}"
         )
     rows, cols = target.shape
-    return Task(input.astype(jnp.int8), target.astype(jnp.int8), jnp.int32(rows), jnp.int32(cols))
+    canvases = [jnp.asarray(canvas, jnp.int8) for canvas in (input, target)]
+    return Task(*canvases, jnp.int32(rows), jnp.int32(cols))
 
 
 def adapt(

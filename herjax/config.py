@@ -1,6 +1,7 @@
 """Frozen dataclasses as command-line flags with dotted names: ``--model.width=128``."""
 
 import dataclasses
+import typing
 from typing import Any
 
 from absl import flags
@@ -39,18 +40,19 @@ def read_flags(config: Any, values: flags.FlagValues, prefix: str = "") -> Any:
             changes[field.name] = read_flags(value, values, name + ".")
         elif (given := values[name].value) is not None:
             changes[field.name] = (
-                _parse_tuple(name, given, value) if isinstance(value, tuple) else given
+                _parse_tuple(name, given, field.type) if isinstance(value, tuple) else given
             )
     return dataclasses.replace(config, **changes)
 
 
-def _parse_tuple(name: str, text: str, default: tuple) -> tuple:
-    kind = type(default[0])
+def _parse_tuple(name: str, text: str, kind: Any) -> tuple:
+    """``kind`` is the field's type, tuple[int, ...] or tuple[float, ...]."""
+    element = typing.get_args(kind)[0]
     try:
-        return tuple(kind(part) for part in text.split(","))
+        return tuple(element(part) for part in text.split(",")) if text else ()
     except ValueError:
         raise ValueError(
-            f"--{name}={text}: expected {kind.__name__}s separated by commas"
+            f"--{name}={text}: expected {element.__name__}s separated by commas"
         ) from None
 
 

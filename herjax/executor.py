@@ -4,11 +4,12 @@ Shapes: N draws, R rows, C columns. A canvas smaller than [R, C] is padded with 
 no draw paints there.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from herjax.ops import C1, C2, COLOUR, END, OP, OPS, R1, R2
+from herjax.ops import C1, C2, COLOUR, END, OP, OPS, R1, R2, RECORD_SIZE
 
 OUTSIDE = 10  # value of the cells of a padded canvas that lie beyond its height and width
 
@@ -42,6 +43,8 @@ def execute(program: Array, input: Array) -> Array:
       The painted canvas [R, C], dtype of ``input``.
     """
     program, input = jnp.asarray(program), jnp.asarray(input)
+    chex.assert_shape(program, (None, RECORD_SIZE))
+    chex.assert_rank(input, 2)
     top = top_draw(draw_masks(program, *input.shape))
     painted = (top >= 0) & (input != OUTSIDE)
     colours = jnp.append(program[:, COLOUR], 0)[top]  # the 0 is for top = -1, which is not painted

@@ -260,16 +260,14 @@ def attempt(model: Decoder, params, task: Task, config: AdaptConfig, key: Array)
 def fresh_pairs(key: Array, task: Task, count: int, draws: int) -> tuple[Task, Array]:
     """``count`` random pretraining tasks whose canvases fit into the task's, and their programs."""
     rows, cols = task.target.shape
-    config = TaskConfig(max_side=max(rows, cols))
+    config = TaskConfig(max_side=max(rows, cols), max_draws=min(draws, TaskConfig.max_draws))
     sizes = jnp.array(
         [(r, c) for r in range(min(3, rows), rows + 1) for c in range(min(3, cols), cols + 1)]
     )
     tasks, programs = jax.vmap(lambda key: random_task(key, sizes, config, (rows, cols)))(
         jax.random.split(key, count)
     )
-    return tasks, jnp.pad(programs, ((0, 0), (0, max(draws - config.max_draws, 0)), (0, 0)))[
-        :, :draws
-    ]
+    return tasks, jnp.pad(programs, ((0, 0), (0, draws - config.max_draws), (0, 0)))
 
 
 def train_on(
@@ -347,7 +345,7 @@ def adapt_epoch(
     train, loss = train_on(model, state.train, task, pairs, count, config, fresh_key)
     memory, remembered = remember(state.memory, state.remembered, hashes[order], chosen[order])
 
-    # The best so far: more pixels right, then fewer draws.
+    # The best so far: more pixels right; within an epoch, then fewer draws.
     best = jnp.argmax(accuracy - 1e-6 * draws)
     better = accuracy[best] > state.best_accuracy
     new_state = AdaptState(

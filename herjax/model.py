@@ -52,6 +52,9 @@ class ModelConfig:
     max_side: int = 10  # largest height and width of a canvas, cells
 
     def __post_init__(self):
+        for name in ("width", "layers", "heads", "mlp_ratio", "max_side"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if not 1 <= self.program_layers <= self.layers:

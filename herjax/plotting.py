@@ -40,7 +40,7 @@ def show_picture(axes: matplotlib.axes.Axes, picture: np.ndarray, title: str) ->
 def best_predictions(
     path: pathlib.Path, target: np.ndarray, pictures: np.ndarray, accuracy: np.ndarray
 ) -> None:
-    """The best picture of every epoch, and the target last.
+    """The best picture of every epoch (of 59 spread evenly, if there are more), then the target.
 
     Args:
       path: PNG to write.

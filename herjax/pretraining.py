@@ -9,11 +9,11 @@ import numpy as np
 import optax
 from jax import Array
 
-from herjax import stats
 from herjax.executor import execute
 from herjax.grammar import encode
 from herjax.model import Decoder, ModelConfig
 from herjax.sampler import sample
+from herjax.stats import pass_at_k
 from herjax.tasks import TaskConfig, random_task, size_buckets
 from herjax.train import TrainState, apply_gradients, program_loss
 
@@ -52,9 +52,15 @@ class PretrainConfig:
                 f"tasks.min_side {self.tasks.min_side} and tasks.max_side {self.tasks.max_side}"
                 f" must be 1 .. model.max_side ({self.model.max_side})"
             )
-        for name in ("batch_size", "steps", "log_every", "checkpoint_every", "eval_every"):
+        counts = ("batch_size", "steps", "warmup_steps", "log_every", "checkpoint_every")
+        for name in (*counts, "eval_every", "eval_tasks", "final_eval_tasks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("muon_lr", "adam_lr", "clip"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.tasks.max_draws < 1:
+            raise ValueError(f"tasks.max_draws must be at least 1, got {self.tasks.max_draws}")
         if not 0 <= self.seed < HELD_OUT_SEED:
             raise ValueError(f"seed must be 0 .. {HELD_OUT_SEED - 1}, got {self.seed}")
         size_buckets(self.tasks, self.size_limits)
@@ -184,7 +190,7 @@ def evaluate(
         ]
         solved = np.concatenate([np.asarray(chunk) for chunk in chunks])[:count]
         for k in rates:
-            rates[k].append(stats.pass_at_k(samples, solved.sum(axis=1), k))
+            rates[k].append(pass_at_k(samples, solved.sum(axis=1), k))
     means = {f"pass@{k}": float(np.concatenate(rate).mean()) for k, rate in rates.items()}
     return {**means, "tasks": sum(len(rate) for rate in rates[1])}
 

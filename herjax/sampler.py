@@ -5,6 +5,7 @@ tokens) of every program, each slot through its own small head, and the cache ho
 draw. The loop stops when every program has ended.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -71,6 +72,7 @@ def sample(
       draws: N, the most draws of a program.
       size: places for cells, at least height * width of the task.
     """
+    chex.assert_rank([task.target, temperature], [2, 1])
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     prefix = model.apply(params, batch, size, method=Decoder.encode)
     cells = prefix.cells

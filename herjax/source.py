@@ -73,6 +73,16 @@ def parse_program(source: str, height: int | None = None, width: int | None = No
     return np.array(records, np.int32).reshape(-1, RECORD_SIZE)
 
 
+def _quote(node: ast.AST) -> str:
+    """The source of a node, for a message: its first line, shortened."""
+    try:
+        text = ast.unparse(node)
+    except RecursionError:
+        return "an expression nested too deep"
+    line = text.splitlines()[0]
+    return f"`{line[:77]}...`" if len(line) > 80 else f"`{line}`"
+
+
 def _is_name(node: ast.AST | None, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name
 
@@ -85,7 +95,7 @@ def _parse_call(statement: ast.stmt, canvas: str, limits: tuple) -> list[int]:
     ):
         call = None
     if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
-        raise ProgramError(f"{where}: expected a drawing call, got `{ast.unparse(statement)}`")
+        raise ProgramError(f"{where}: expected a drawing call, got {_quote(statement)}")
     by_name = {op.name: i for i, op in enumerate(OPS, start=1)}
     if call.func.id not in by_name:
         raise ProgramError(f"{where}: unknown call {call.func.id!r}; one of {', '.join(by_name)}")
@@ -97,7 +107,7 @@ def _parse_call(statement: ast.stmt, canvas: str, limits: tuple) -> list[int]:
     names = [*given, *(keyword.arg for keyword in call.keywords)]
     if len(call.args) - 1 > len(op.arguments) or sorted(map(str, names)) != sorted(op.arguments):
         raise ProgramError(
-            f"{where}: {op.name} takes (img, {', '.join(op.arguments)}), got `{ast.unparse(call)}`"
+            f"{where}: {op.name} takes (img, {', '.join(op.arguments)}), got {_quote(call)}"
         )
     record = [0] * RECORD_SIZE
     record[OP] = by_name[op.name]
@@ -125,9 +135,9 @@ def _integers(where: str, name: str, node: ast.expr) -> list[int]:
         and all(type(v) is int for v in values)
     ):
         expected = "an integer" if count == 1 else "a pair of integers"
-        raise ProgramError(f"{where}: {name} must be {expected}, got `{ast.unparse(node)}`")
+        raise ProgramError(f"{where}: {name} must be {expected}, got {_quote(node)}")
     if any(abs(v) >= 2**31 for v in values):
-        raise ProgramError(f"{where}: {name} = {ast.unparse(node)} is out of range")
+        raise ProgramError(f"{where}: {name} = {_quote(node)} is out of range")
     return list(values)
 
 

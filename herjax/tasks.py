@@ -103,11 +103,20 @@ def size_buckets(config: TaskConfig, limits: tuple[int, ...]) -> list[np.ndarray
     """All (height, width) pairs, grouped by area: int [S, 2] for each limit (largest area, cells).
 
     Raises:
-      ValueError: if the last limit does not hold the largest canvas.
+      ValueError: if the limits do not grow, the last does not hold the largest canvas, or one
+        has no sizes.
     """
+    if list(limits) != sorted(set(limits)):
+        raise ValueError(f"size buckets {limits} must grow")
     if not limits or limits[-1] < config.max_side**2:
         raise ValueError(f"last size bucket {limits} must hold {config.max_side**2} cells")
     sides = np.arange(config.min_side, config.max_side + 1)
     pairs = np.stack(np.meshgrid(sides, sides, indexing="ij"), -1).reshape(-1, 2)
     bucket = np.searchsorted(limits, pairs.prod(axis=1))
-    return [pairs[bucket == i] for i in range(len(limits))]
+    buckets = [pairs[bucket == i] for i in range(len(limits))]
+    for limit, sizes in zip(limits, buckets):
+        if not len(sizes):
+            raise ValueError(
+                f"size buckets {limits}: no canvas belongs to the one of {limit} cells"
+            )
+    return buckets

@@ -1,5 +1,6 @@
 """The one training step that pretraining and test-time training share."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,7 +17,7 @@ from herjax.grammar import (
     encode,
 )
 from herjax.model import Decoder, Logits
-from herjax.ops import END
+from herjax.ops import END, RECORD_SIZE
 from herjax.tasks import Task
 
 
@@ -63,6 +64,8 @@ def program_loss(
       weight: float32 [B]; 0 leaves a pair out.
       size: places for cells, at least the largest area of the batch.
     """
+    chex.assert_shape(program, (len(weight), None, RECORD_SIZE))
+    chex.assert_rank([task.target, task.width], [3, 1])
     tokens = encode(program, task.width)
     prefix = model.apply(params, task, size, method=Decoder.encode)
     logits = model.apply(params, prefix, tokens, task.width)

@@ -39,12 +39,14 @@ def save_weights(folder: str | pathlib.Path, config: ModelConfig, params: dict, 
     flat = traverse_util.flatten_dict(params["params"], sep="/")
     data = safetensors.numpy.save({name: np.asarray(leaf) for name, leaf in flat.items()})
     write_atomically(folder / "model.safetensors", data)
-    config = {
-        "model": dataclasses.asdict(config),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        **info,
-    }
+    shape = dataclasses.asdict(config)
+    config = {"model": shape, "sha256": _digest(shape, data), **info}
     write_atomically(folder / "config.json", json.dumps(config, indent=2).encode() + b"\n")
+
+
+def _digest(shape: dict, data: bytes) -> str:
+    """sha256 of the model's configuration and its weights."""
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode() + data).hexdigest()
 
 
 def load_pretrained(name: str | os.PathLike = "base") -> Pretrained:
@@ -65,8 +67,8 @@ def load_pretrained(name: str | os.PathLike = "base") -> Pretrained:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"damaged model {folder}: {error}") from None
     try:
-        if hashlib.sha256(data).hexdigest() != info["sha256"]:
-            raise ValueError("model.safetensors has another sha256")
+        if _digest(info["model"], data) != info["sha256"]:
+            raise ValueError("model.safetensors or the model in config.json has another sha256")
         config = from_dict(ModelConfig(), info["model"])
         flat = safetensors.numpy.load(data)
     except (KeyError, TypeError, AttributeError, ValueError) as error:

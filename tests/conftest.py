@@ -1,7 +1,10 @@
 import os
 
 # Compile fast rather than run fast; several devices, so that sharding can be tested.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_backend_optimization_level=0 --xla_force_host_platform_device_count=4"
+)
 
 import jax
 import pytest

@@ -18,7 +18,12 @@ def parse(config, *arguments):
 def test_flags_replace_what_is_given_and_keep_the_rest():
     assert parse(PretrainConfig()) == PretrainConfig()
     config = parse(
-        PretrainConfig(), "--model.width=64", "--muon_lr=0.5", "--size_limits=50,100", "--steps=9"
+        PretrainConfig(),
+        "--model.width=64",
+        "--muon_lr=0.5",
+        "--size_limits=50,100",
+        "--steps=9",
+        "--snapshots=",
     )
     assert config == dataclasses.replace(
         PretrainConfig(),
@@ -26,12 +31,13 @@ def test_flags_replace_what_is_given_and_keep_the_rest():
         muon_lr=0.5,
         size_limits=(50, 100),
         steps=9,
+        snapshots=(),
     )
     assert parse(AdaptConfig(), "--nonovelty", "--greedy").novelty is False
     assert parse(AdaptConfig(), "--temperatures=0.5").temperatures == (0.5,)
 
 
-@pytest.mark.parametrize("argument", ["--programs=1,x", "--programs=1.5", "--temperatures="])
+@pytest.mark.parametrize("argument", ["--programs=1,x", "--programs=1.5", "--temperatures=,"])
 def test_malformed_tuples_are_refused(argument):
     with pytest.raises(ValueError, match=f"{argument}: expected (int|float)s separated by commas"):
         parse(AdaptConfig(), argument)

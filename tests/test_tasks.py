@@ -97,6 +97,18 @@ def test_stream_does_not_depend_on_the_batch():
         assert np.array_equal(a, b[:2])
 
 
+@pytest.mark.parametrize("devices", [2, 4])
+def test_stream_does_not_depend_on_the_device_count(devices):
+    run = lambda key: random_batch(key, SIZES, CONFIG, 8)  # noqa: E731
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    alone = jax.jit(run)(jax.random.key(4))
+    together = jax.jit(run, out_shardings=sharding)(jax.random.key(4))
+    for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together)):
+        assert len(b.sharding.device_set) == devices
+        assert np.array_equal(a, b)
+
+
 def test_shape_of_the_canvas_arrays():
     task, _ = random_task(jax.random.key(0), jnp.array([(3, 4)]), CONFIG, (5, 6))
     assert task.target.shape == (5, 6)
@@ -107,8 +119,9 @@ def test_size_buckets_hold_every_size_once_by_area():
     pairs = [tuple(pair) for bucket in buckets for pair in bucket]
     assert sorted(pairs) == [(h, w) for h in range(3, 11) for w in range(3, 11)]
     assert max(h * w for h, w in buckets[0]) <= 18 < min(h * w for h, w in buckets[1])
-    with pytest.raises(ValueError, match="100 cells"):
-        size_buckets(CONFIG, (18, 99))
+    for limits, message in (((18, 99), "100 cells"), ((50, 10, 100), "grow"), ((5, 100), "of 5")):
+        with pytest.raises(ValueError, match=message):
+            size_buckets(CONFIG, limits)
 
 
 def test_bucket_of_step_follows_the_shares():
