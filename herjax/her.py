@@ -33,18 +33,18 @@ from herjax.train import TrainState, apply_gradients, program_loss
 class AdaptConfig:
     """One adaptation. The defaults are the ones found best over seeds (BUILD_NOTES.md)."""
 
-    programs: tuple[int, ...] = (128,)  # sampled an epoch at each temperature
+    programs: tuple[int, ...] = (32,)  # sampled an epoch at each temperature
     temperatures: tuple[float, ...] = (0.9,)
     greedy: bool = False  # one program more an epoch, of the best token everywhere
     select: str = "best"  # which new pictures to train on: a key of SELECT
     fraction: float = 0.25  # of the programs of an epoch, the most that are trained on
     order: str = "sorted"  # by accuracy, the best last; a key of ORDER
     novelty: bool = True  # leave out pictures trained on in an earlier epoch
-    minibatch: int = 8  # pairs an optimiser step
+    minibatch: int = 4  # pairs an optimiser step
     fresh: int = 0  # random pretraining tasks added to each minibatch
     learning_rate: float = 3e-4  # of Adam, constant
     clip: float = 1.0  # global norm of the gradient
-    max_epochs: int = 100
+    max_epochs: int = 200
     max_draws: int = 0  # of a program; 0: two for every five cells of the picture
 
     def __post_init__(self):
