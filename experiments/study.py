@@ -22,7 +22,9 @@ from herjax import config as config_lib
 from herjax.her import AdaptConfig
 from herjax.picture_suite import Picture, from_runs
 
-TASK = flags.DEFINE_string("task", "25-squares", "Names, with commas; all; or tuning.")
+TASK = flags.DEFINE_string(
+    "task", "25-squares", "Names, with commas; all; tuning; or tuning-grids."
+)
 SEEDS = flags.DEFINE_integer("seeds", 10, "Seeds of each task.", lower_bound=1)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for results.jsonl.", required=True)
@@ -51,11 +53,26 @@ def tuning_pictures(count: int = 6, pieces: int = 20) -> dict[str, Picture]:
     return pictures
 
 
+def tuning_grids(count: int = 3, parts: int = 5) -> dict[str, Picture]:
+    """10x10 canvases cut into ``parts`` x ``parts`` rectangles of uneven sides, random colours."""
+    pictures = {}
+    for index in range(count):
+        rng = np.random.default_rng((20261124, index))
+        cuts = [np.sort(rng.choice(np.arange(1, 10), parts - 1, replace=False)) for _ in range(2)]
+        block = np.stack([np.searchsorted(cut, np.arange(10), side="right") for cut in cuts])
+        colours = rng.integers(0, 10, (parts, parts))
+        target = colours[block[0][:, None], block[1][None, :]].astype(np.int8)
+        pictures[f"tuning-grid-{index}"] = from_runs(target)
+    return pictures
+
+
 def main(_):
     config = config_lib.read_flags(AdaptConfig(), flags.FLAGS)
     pretrained = herjax.load_pretrained(CHECKPOINT.value)
     if TASK.value == "tuning":
-        tasks = tuning_pictures()
+        tasks = {**tuning_pictures(), **tuning_grids()}
+    elif TASK.value == "tuning-grids":
+        tasks = tuning_grids()
     else:
         tasks = cli.chosen_tasks(TASK.value, pretrained.model.config.max_side)
     folder = pathlib.Path(WORKDIR.value)

@@ -35,6 +35,7 @@ class AdaptConfig:
 
     programs: tuple[int, ...] = (32,)  # sampled an epoch at each temperature
     temperatures: tuple[float, ...] = (0.9,)
+    min_distinct: float = 0.9  # share of different pictures under which the temperatures rise
     greedy: bool = False  # one program more an epoch, of the best token everywhere
     select: str = "best"  # which new pictures to train on: a key of SELECT
     fraction: float = 0.25  # of the programs of an epoch, the most that are trained on
@@ -42,7 +43,7 @@ class AdaptConfig:
     novelty: bool = True  # leave out pictures trained on in an earlier epoch
     minibatch: int = 4  # pairs an optimiser step
     fresh: int = 0  # random pretraining tasks added to each minibatch
-    learning_rate: float = 3e-4  # of Adam, constant
+    learning_rate: float = 6e-4  # of Adam, constant
     clip: float = 1.0  # global norm of the gradient
     max_epochs: int = 200
     max_draws: int = 0  # of a program; 0: two for every five cells of the picture
@@ -67,6 +68,8 @@ class AdaptConfig:
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.min_distinct <= 1:
+            raise ValueError(f"min_distinct must be 0 .. 1, got {self.min_distinct}")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction must be above 0 and at most 1, got {self.fraction}")
         for name, choices in (("select", SELECT), ("order", ORDER)):
@@ -98,6 +101,7 @@ class AdaptState:
     remembered: Array  # int32 [], pictures ever remembered; the oldest are overwritten
     best_program: Array  # int32 [N, 6], canonical
     best_accuracy: Array  # float32 [], of best_program; -1 before the first epoch
+    heat: Array  # float32 [], 1 or more: what the temperatures are multiplied by
     key: Array
 
 
@@ -233,6 +237,7 @@ def init_adaptation(params: dict, config: AdaptConfig, key: Array, cells: int) -
         remembered=jnp.int32(0),
         best_program=jnp.zeros((max_draws(config, cells), 6), jnp.int32),
         best_accuracy=jnp.float32(-1.0),
+        heat=jnp.float32(1.0),
         key=key,
     )
 
@@ -245,9 +250,20 @@ class Attempts(NamedTuple):
     accuracy: Array  # float32 [G], to the real target
 
 
-def attempt(model: Decoder, params, task: Task, config: AdaptConfig, key: Array) -> Attempts:
+def adjust_heat(heat: Array, distinct: Array, programs: int, min_distinct: float) -> Array:
+    """A tenth hotter while too few pictures differ, then a tenth back, between 1 and 3.
+
+    Against collapse: an adaptation that has stopped exploring repeats its best wrong pictures.
+    """
+    too_few = distinct < min_distinct * programs
+    return jnp.clip(jnp.where(too_few, heat * 1.1, heat / 1.1), 1.0, 3.0)
+
+
+def attempt(
+    model: Decoder, params, task: Task, config: AdaptConfig, key: Array, heat: Array | float = 1.0
+) -> Attempts:
     """Sample, run, and rewrite in canonical form."""
-    temperature = jnp.array(config.epoch_temperatures)
+    temperature = jnp.array(config.epoch_temperatures) * heat
     cells = task.target.size
     found = sample(model, params, task, key, temperature, max_draws(config, cells), cells)
     program = jax.vmap(canonical_program, (0, None, None, None))(
@@ -328,7 +344,7 @@ def adapt_epoch(
     """
     key = jax.random.fold_in(state.key, state.epoch)
     sample_key, order_key, fresh_key = jax.random.split(key, 3)
-    attempts = attempt(model, state.train.params, task, config, sample_key)
+    attempts = attempt(model, state.train.params, task, config, sample_key, state.heat)
     accuracy = attempts.accuracy
     draws = draw_count(attempts.program)
     solved = jnp.any(accuracy == 1.0)
@@ -355,6 +371,7 @@ def adapt_epoch(
         remembered=remembered,
         best_program=jnp.where(better, attempts.program[best], state.best_program),
         best_accuracy=jnp.where(better, accuracy[best], state.best_accuracy),
+        heat=adjust_heat(state.heat, jnp.sum(distinct), len(draws), config.min_distinct),
         key=state.key,
     )
     return new_state, EpochMetrics(

@@ -269,3 +269,14 @@ def test_bad_settings_are_refused(changes, message):
 def test_bad_pictures_are_refused(tiny, target, input, message):
     with pytest.raises(ValueError, match=message):
         herjax.adapt(target, input, params=tiny)
+
+
+def test_heat_rises_while_too_few_pictures_differ_and_falls_back():
+    heat = jnp.float32(1.0)
+    for _ in range(5):
+        heat = her.adjust_heat(heat, jnp.int32(7), 10, 0.8)
+    assert heat == pytest.approx(1.1**5)
+    assert her.adjust_heat(heat, jnp.int32(8), 10, 0.8) == pytest.approx(1.1**4)
+    assert her.adjust_heat(jnp.float32(1.0), jnp.int32(8), 10, 0.8) == 1.0
+    assert her.adjust_heat(jnp.float32(2.95), jnp.int32(0), 10, 0.8) == 3.0
+    assert her.adjust_heat(jnp.float32(1.0), jnp.int32(0), 10, 0.0) == 1.0
