@@ -61,6 +61,7 @@ def main(_):
             "source_best": source_best,
         }
     table = Table("picture", "mean %", "best %", "solved", "source mean %", "source best %")
+    table.columns[0].no_wrap = True
     for name, row in results.items():
         percents = [f"{100 * row[k]:.2f}" for k in ("mean", "best", "source_mean", "source_best")]
         solved = f"{row['solved']} of {row['samples']}"

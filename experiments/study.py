@@ -124,6 +124,7 @@ def main(_):
 def summary(runs: list[dict]) -> Table:
     """Solve rate and programs to solve by task; unsolved runs count as above the budget."""
     table = Table("task", "solved", "Wilson 95 %", "median programs", "range", "seconds a run")
+    table.columns[0].no_wrap = True
     for task in dict.fromkeys(run["task"] for run in runs):
         mine = [run for run in runs if run["task"] == task]
         solved = sum(run["solved"] for run in mine)
