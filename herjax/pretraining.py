@@ -167,7 +167,7 @@ def pretrain_step(
         return program_loss(model, params, task, program, weight, limit)
 
     grads, metrics = jax.grad(loss, has_aux=True)(state.params)
-    metrics["grad_norm"] = optax.global_norm(grads)
+    metrics["grad_norm"] = optax.tree.norm(grads)
     return apply_gradients(state, grads, make_optimizer(config)), metrics
 
 
