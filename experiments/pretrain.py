@@ -23,18 +23,20 @@ from herjax.pretraining import (
     init_state,
     pretrain_step,
 )
-from herjax.weights import save_weights
+from herjax.train import TrainState
+from herjax.weights import load_pretrained, save_weights
 
 PRESET = flags.DEFINE_enum("preset", "base", sorted(PRESETS), "Configuration to start from.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 config_lib.define_flags(PretrainConfig())
 
 
-def run(config: PretrainConfig, workdir: pathlib.Path, stop: cli.StopSignals) -> None:
+def run(
+    config: PretrainConfig, state: TrainState, workdir: pathlib.Path, stop: cli.StopSignals
+) -> None:
     """Train to the end, evaluate, and export the weights to ``workdir/model``."""
     checkpoints = Checkpoints(workdir / "checkpoints")
     metrics_path = workdir / "metrics.jsonl"
-    state = init_state(config)
     step = 0
     if (restored := checkpoints.restore_latest(state)) is not None:
         step, state = restored
@@ -99,7 +101,8 @@ def export(folder, config: PretrainConfig, params, step: int, stop: cli.StopSign
     info = {
         "pretraining": dataclasses.asdict(config),
         "step": step,
-        "programs_seen": step * config.batch_size,
+        "init_sha256": load_pretrained(config.init).info["sha256"] if config.init else None,
+        "programs_seen": step * config.batch_size,  # those of --init not counted
         "held_out": result,
         "versions": cli.versions(),
         "device": jax.devices()[0].device_kind,
@@ -111,13 +114,14 @@ def export(folder, config: PretrainConfig, params, step: int, stop: cli.StopSign
 def main(_):
     config = config_lib.read_flags(PRESETS[PRESET.value], flags.FLAGS)
     workdir = pathlib.Path(WORKDIR.value)
+    state = init_state(config)  # before the folder is claimed: --init may be wrong
     # Through JSON, so that tuples compare equal to what is read back.
     cli.claim(workdir, json.loads(json.dumps(dataclasses.asdict(config))))
     if (workdir / "model" / "config.json").exists():
         print(f"{workdir} holds this run already, done: nothing to do")
         return
     with cli.StopSignals() as stop:
-        run(config, workdir, stop)
+        run(config, state, workdir, stop)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from herjax.sampler import sample
 from herjax.stats import pass_at_k
 from herjax.tasks import TaskConfig, random_task, size_buckets
 from herjax.train import TrainState, apply_gradients, program_loss
+from herjax.weights import load_pretrained
 
 EVAL_CHUNK = 16  # tasks evaluated at once
 HELD_OUT_SEED = 2**31 - 1  # root of the held-out tasks' keys; not allowed as a training seed
@@ -29,6 +30,7 @@ class PretrainConfig:
     small canvases do not pay for large ones; buckets are drawn with their share of all sizes.
     """
 
+    init: str = ""  # weights to start from: a shipped name or a folder; empty: random ones
     model: ModelConfig = ModelConfig()
     tasks: TaskConfig = TaskConfig()
     size_limits: tuple[int, ...] = (18, 30, 42, 56, 72, 100)  # largest area of a bucket, cells
@@ -132,10 +134,20 @@ def init_params(config: ModelConfig, key: Array) -> dict:
 
 
 def init_state(config: PretrainConfig) -> TrainState:
-    """The state before the first step."""
-    params = init_params(
-        config.model, jax.random.fold_in(jax.random.key(config.seed), config.steps)
-    )
+    """The state before the first step.
+
+    Raises:
+      CheckpointError: if ``config.init`` names no weights.
+      ValueError: if it names weights of another shape.
+    """
+    if config.init:
+        model, params, _ = load_pretrained(config.init)
+        if model.config != config.model:
+            raise ValueError(f"init: {config.init} is another model, {model.config}")
+    else:
+        params = init_params(
+            config.model, jax.random.fold_in(jax.random.key(config.seed), config.steps)
+        )
     return TrainState(jnp.int32(0), params, make_optimizer(config).init(params))
 
 

@@ -79,6 +79,8 @@ def contents(folder):
         ("ood", ["--samples=0"], "samples"),
         ("pretrain", ["--preset=tiny", "--steps=0"], "steps must be at least 1"),
         ("pretrain", ["--preset=huge"], "preset"),
+        ("pretrain", ["--preset=tiny", "--init=nowhere"], "no model 'nowhere': give one of"),
+        ("pretrain", ["--preset=tiny", "--init=base"], "init: base is another model"),
         ("pretrain", ["--preset=tiny", "--muon_lr=nan"], "muon_lr must be positive"),
         ("pretrain", ["--preset=tiny", "--model.heads=0"], "heads must be at least 1"),
         ("study", ["--task=9-squares,x"], "unknown task 'x'"),

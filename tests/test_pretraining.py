@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from herjax import pretraining
 from herjax.config import from_dict
 from herjax.pretraining import PRESETS, PretrainConfig, bucket_of_step, init_state, pretrain_step
+from herjax.weights import save_weights
 
 TINY = PRESETS["tiny"]
 
@@ -44,6 +46,13 @@ def test_steps_repeat_exactly_and_learn():
         losses.append(run)
     assert losses[0] == losses[1]
     assert np.mean(losses[0][-3:]) < np.mean(losses[0][:3]) - 0.2
+
+
+def test_init_starts_from_the_given_weights(tmp_path):
+    before = init_state(dataclasses.replace(TINY, seed=7))
+    save_weights(tmp_path, TINY.model, before.params, {})
+    state = init_state(dataclasses.replace(TINY, init=str(tmp_path)))
+    chex.assert_trees_all_equal(state.params, before.params)
 
 
 def test_evaluate_counts_programs_that_draw_the_task(monkeypatch):
