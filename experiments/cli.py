@@ -3,16 +3,22 @@
 import importlib.metadata
 import json
 import logging
+import math
 import pathlib
 import platform
 import signal
 import sys
+import time
 
+import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
+from herjax import processes
 from herjax.checkpoint import CheckpointError
-from herjax.picture_suite import Picture, pictures
+from herjax.picture_suite import Picture, pictures, tuning_pictures
+from herjax.processes import ProcessError
+from herjax.sharding import make_mesh, parse_mesh
 from herjax.weights import write_atomically
 
 MAX_SEED = 2**31 - 2
@@ -22,6 +28,15 @@ COMPILATION_CACHE = flags.DEFINE_string(
     None,
     "Folder that keeps compiled programs between runs (one machine type).",
 )
+MESH = flags.DEFINE_string(
+    "mesh", None, "Devices: data:N or data:N,model:M; on CPUs, as many are made. Default: all."
+)
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "One of several processes; found by SLURM, MPI, Kubernetes, TPU, or:"
+)
+COORDINATOR = flags.DEFINE_string("coordinator", None, "Address HOST:PORT of process 0.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many.", lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is.", lower_bound=0)
 
 
 class StopSignals:
@@ -43,11 +58,22 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def came(self) -> bool:
+        """Did one come, to any process. All processes must ask together."""
+        if processes.anywhere(self.received != 0):
+            self.received = self.received or signal.SIGTERM
+        return self.received != 0
+
     def leave(self, message: str) -> None:
-        """If a signal came: say what became of the work, and exit as a stopped process does."""
-        if self.received:
-            print(f"stopped: {message}; the same command continues", flush=True)
-            sys.exit(128 + self.received)
+        """Say what became of the work, and exit as a stopped process does."""
+        say(f"stopped: {message}; the same command continues")
+        sys.exit(128 + self.received)
+
+
+def say(*lines: object) -> None:
+    """Print on the first process."""
+    if processes.is_first():
+        print(*lines, sep="\n", flush=True)
 
 
 def claim(workdir: pathlib.Path, run: dict) -> None:
@@ -56,6 +82,10 @@ def claim(workdir: pathlib.Path, run: dict) -> None:
     Raises:
       CheckpointError: if it holds another run, or anything else.
     """
+    processes.on_first(lambda: _claim(workdir, run))
+
+
+def _claim(workdir: pathlib.Path, run: dict) -> None:
     path = workdir / "run.json"
     if path.exists():
         try:
@@ -89,9 +119,10 @@ def read_lines(path: pathlib.Path) -> list[dict]:
 
 
 def append_line(path: pathlib.Path, values: dict) -> None:
-    """Append one line to a JSON-lines file."""
-    with path.open("a") as file:
-        file.write(json.dumps(values) + "\n")
+    """Append one line to a JSON-lines file, on the first process."""
+    if processes.is_first():
+        with path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
 
 
 def write_lines(path: pathlib.Path, values: list[dict]) -> None:
@@ -105,14 +136,67 @@ def fail(message: object) -> None:
     sys.exit(2)
 
 
+def use_devices(cpu_devices: int = 1) -> None:
+    """Before the first use of JAX: make the CPU devices that --mesh asks for, join the processes.
+
+    Args:
+      cpu_devices: how many to make without --mesh. Without effect on other platforms.
+
+    Raises:
+      ValueError: if the flags do not fit together.
+    """
+    if MESH.value:
+        size = math.prod(parse_mesh(MESH.value).values())
+        cpu_devices = -(-size // (NUM_PROCESSES.value or 1))  # of this process
+    jax.config.update("jax_num_cpu_devices", cpu_devices)
+    named = [f.value is not None for f in (COORDINATOR, NUM_PROCESSES, PROCESS_ID)]
+    if any(named) and not (DISTRIBUTED.value and all(named)):
+        raise ValueError(
+            "--coordinator, --num_processes and --process_id go together, and with --distributed"
+        )
+    if DISTRIBUTED.value:
+        try:
+            jax.distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"--distributed: {error}") from None
+
+
+def mesh(members: int | None = None) -> jax.sharding.Mesh:
+    """The mesh of --mesh; without it all devices, but no more than there are members.
+
+    Raises:
+      ValueError: if there are fewer devices than it needs.
+    """
+    if MESH.value:
+        return make_mesh(parse_mesh(MESH.value))
+    return make_mesh({"data": min(len(jax.devices()), members or sys.maxsize), "model": 1})
+
+
+class Stopwatch:
+    """Wall time and, apart, how much of it JAX spent compiling. Seconds."""
+
+    def __init__(self):
+        self.compiling = 0.0
+        self.start = time.monotonic()
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event: str, seconds: float, **_) -> None:
+        if event.startswith("/jax/core/compile/"):
+            self.compiling += seconds
+
+    def lap(self) -> tuple[float, float]:
+        """Seconds not compiling and compiling since the last lap."""
+        now, compiling = time.monotonic(), self.compiling
+        whole, self.start, self.compiling = now - self.start, now, 0.0
+        return max(whole - compiling, 0.0), compiling
+
+
 def run(main) -> None:
     """``app.run`` with bad input as one line."""
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("orbax").setLevel(logging.ERROR)
 
     def guarded(arguments):
-        import jax
-
         if len(arguments) > 1:
             fail(f"unexpected argument {arguments[1]!r}")
         if COMPILATION_CACHE.value:
@@ -120,7 +204,7 @@ def run(main) -> None:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         try:
             return main(arguments)
-        except (CheckpointError, ValueError, OSError) as error:
+        except (CheckpointError, ProcessError, ValueError, OSError, FloatingPointError) as error:
             fail((str(error) or repr(error)).splitlines()[0])
 
     def parse(arguments):
@@ -133,16 +217,22 @@ def run(main) -> None:
 
 
 def chosen_tasks(names: str, max_side: int) -> dict[str, Picture]:
-    """The pictures that --task names; ``all`` leaves out those larger than the model's canvas."""
+    """The pictures that --task names; ``all`` leaves out those larger than the model's canvas.
+
+    Raises:
+      ValueError: if a name is unknown, or its picture larger than the model's canvas.
+    """
     suite = pictures()
     if names == "all":
         fits = {n: p for n, p in suite.items() if max(p.target.shape) <= max_side}
         if left_out := [name for name in suite if name not in fits]:
-            print(f"left out, larger than the model's {max_side}x{max_side}: {', '.join(left_out)}")
+            say(f"left out, larger than the model's {max_side}x{max_side}: {', '.join(left_out)}")
         return fits
-    for name in names.split(","):
+    if names == "tuning":
+        return tuning_pictures()
+    for name in dict.fromkeys(names.split(",")):
         if name not in suite:
-            raise ValueError(f"unknown task {name!r}; one of {', '.join(suite)}, or all")
+            raise ValueError(f"unknown task {name!r}; one of {', '.join(suite)}, all, or tuning")
         rows, cols = suite[name].target.shape
         if max(rows, cols) > max_side:
             raise ValueError(

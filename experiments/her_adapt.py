@@ -1,12 +1,17 @@
-"""Adapt a pretrained decoder to a picture: python -m experiments.her_adapt --task=25-squares
+"""Adapt a pretrained decoder to pictures: python -m experiments.her_adapt --task=25-squares
 
-Stopped by Ctrl-C or SIGTERM, the same command continues where it was.
+Several tasks (--task=all) and seeds (--seeds=10) adapt together, as a population. Stopped or
+killed, the same command continues where it was.
 """
 
 import dataclasses
 import json
+import os
 import pathlib
+import statistics
 import time
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -18,206 +23,277 @@ from rich.table import Table
 import herjax
 from experiments import cli
 from herjax import config as config_lib
-from herjax import plotting
+from herjax import plotting, processes
+from herjax.adaptation import Result, make_result
 from herjax.checkpoint import Checkpoints
-from herjax.her import AdaptConfig, AdaptState, EpochMetrics, compiled_epoch, init_adaptation
+from herjax.her import AdaptConfig
 from herjax.picture_suite import Picture
+from herjax.population import CHUNK, Advance, Population, by_shape
 from herjax.source import format_program, format_script
-from herjax.weights import Pretrained, write_atomically
+from herjax.weights import Pretrained, save_weights, write_atomically
 
-TASK = flags.DEFINE_string("task", "25-squares", "Names from --list_tasks, with commas; or all.")
+TASK = flags.DEFINE_string(
+    "task", "25-squares", "Names from --list_tasks, with commas; all; or tuning."
+)
 LIST_TASKS = flags.DEFINE_bool("list_tasks", False, "Print the names of all tasks and leave.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")
-SEED = flags.DEFINE_integer(
-    "seed", 0, "Of everything random.", lower_bound=0, upper_bound=cli.MAX_SEED
+SEED = flags.DEFINE_integer("seed", 0, "The first seed.", lower_bound=0, upper_bound=cli.MAX_SEED)
+SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds of each task.", lower_bound=1, upper_bound=10**6)
+SLOTS = flags.DEFINE_integer(
+    "slots", 0, "Members at the same time; 0: what suits the device.", lower_bound=0
 )
+SAVE_WEIGHTS = flags.DEFINE_bool("save_weights", False, "Keep the adapted weights, in model/.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/TASK-seedSEED.")
 config_lib.define_flags(AdaptConfig())
 
 SAVE_EVERY = 20.0  # seconds between checkpoints
 
 
-class History:
-    """What happened in every epoch, in arrays of fixed size, so that it can be checkpointed."""
+class Member(NamedTuple):
+    """One adaptation of the run."""
 
-    def __init__(self, config: AdaptConfig, shape: tuple[int, int]):
-        epochs, programs = config.max_epochs, len(config.epoch_temperatures)
-        self.arrays = {
-            "accuracy": np.zeros((epochs, programs), np.float32),
-            "best_picture": np.zeros((epochs, *shape), np.int8),
-            **{name: np.zeros(epochs, np.int32) for name in ("distinct", "new", "trained")},
-            **{name: np.zeros(epochs, np.float32) for name in ("draws", "loss", "seconds")},
-            "solved": np.zeros(epochs, bool),
-        }
+    task: str
+    seed: int
+    picture: Picture
+    folder: pathlib.Path  # of its files
 
-    def add(self, epoch: int, metrics: EpochMetrics, seconds: float) -> None:
-        values = {**vars(metrics), "seconds": seconds}
-        for name, array in self.arrays.items():
-            array[epoch] = values[name]
 
-    def first(self, epochs: int) -> dict[str, np.ndarray]:
-        """The arrays of the epochs done."""
-        return {name: array[:epochs] for name, array in self.arrays.items()}
-
+# ---- Live view ----------------------------------------------------------------------------------
 
 COLUMNS = ("epoch", "best %", "mean %", "distinct", "new", "draws", "programs", "seconds")
 
 
-def epoch_row(history: dict[str, np.ndarray], epoch: int, programs: int) -> list[str]:
-    """What the live view says of an epoch."""
-    accuracy = 100 * history["accuracy"][epoch]
-    return [
-        str(epoch),
-        f"{accuracy.max():.1f}",
-        f"{accuracy.mean():.1f}",
-        str(history["distinct"][epoch]),
-        str(history["new"][epoch]),
-        f"{history['draws'][epoch]:.1f}",
-        str((epoch + 1) * programs),
-        f"{history['seconds'][: epoch + 1].sum():.1f}",
-    ]
-
-
 class LiveView:
-    """A table of the last epochs and the best picture; plain rows without a terminal."""
+    """One member: a row an epoch and the best picture. Many: who is running, and how many ended.
 
-    def __init__(self, console: Console, programs: int):
-        self.console, self.programs = console, programs
-        self.live = Live(console=console, auto_refresh=False)
+    Without a terminal, plain lines.
+    """
+
+    def __init__(self, members: list[Member], programs: int):
+        self.members, self.programs = members, programs
+        self.console = Console(quiet=not processes.is_first())
+        self.live = Live(console=self.console, auto_refresh=False)
+        self.rows = []
+        self.solved = self.ended = 0
 
     def __enter__(self):
         if self.console.is_terminal:
             self.live.start()
-        else:
+        elif len(self.members) == 1:
             self.console.print(" ".join(f"{name:>8}" for name in COLUMNS))
         return self
 
     def __exit__(self, *_):
         self.live.stop()
 
-    def show(self, history: dict[str, np.ndarray]) -> None:
-        """Show the newest epoch."""
-        done = len(history["seconds"])
-        picture = history["best_picture"][-1]
-        shown = min(
-            max(self.console.height - len(picture) - 6, 3), 20
-        )  # what fits with the picture
-        rows = [epoch_row(history, e, self.programs) for e in range(max(0, done - shown), done)]
+    def show(self, running: list[tuple[Member, Advance, float]]) -> None:
+        """The members in the slots, how far each is, and its seconds."""
+        if len(self.members) == 1:
+            self._show_epoch(running[0][1], running[0][2])
+        elif self.console.is_terminal:
+            self._show_members(running)
+
+    def _show_epoch(self, advance: Advance, seconds: float) -> None:
+        metrics, epoch = advance.last, advance.epoch - 1
+        row = (
+            f"{epoch}",
+            f"{100 * metrics.accuracy.max():.1f}",
+            f"{100 * metrics.accuracy.mean():.1f}",
+            f"{metrics.distinct}",
+            f"{metrics.new}",
+            f"{metrics.draws:.1f}",
+            f"{advance.epoch * self.programs}",
+            f"{seconds:.1f}",
+        )
         if not self.console.is_terminal:
-            self.console.print(" ".join(f"{cell:>8}" for cell in rows[-1]), highlight=False)
+            self.console.print(" ".join(f"{cell:>8}" for cell in row), highlight=False)
             return
-        table = Table(*COLUMNS)
+        self.rows.append(row)
+        height = self.console.height - len(metrics.best_picture) - 6  # what fits with the picture
+        table = self._table(COLUMNS, self.rows[-min(max(height, 3), 20) :])
+        self.live.update(Group(table, plotting.terminal_grid(metrics.best_picture)), refresh=True)
+
+    def _show_members(self, running: list[tuple[Member, Advance, float]]) -> None:
+        rows = [
+            (
+                member.task,
+                f"{member.seed}",
+                f"{advance.epoch}",
+                f"{100 * advance.best_accuracy:.1f}",
+                f"{advance.epoch * self.programs}",
+                f"{seconds:.1f}",
+            )
+            for member, advance, seconds in running
+        ]
+        fits = max(self.console.height - 6, 3)
+        columns = ("task", "seed", "epoch", "best %", "programs", "seconds")
+        table = self._table(columns, rows[:fits])
+        table.caption = f"{self.ended} of {len(self.members)} ended, {self.solved} solved"
+        if len(rows) > fits:
+            table.caption += f"; {len(rows) - fits} more running"
+        self.live.update(table, refresh=True)
+
+    def end(self, member: Member, result: Result, seconds: np.ndarray) -> None:
+        """One member has ended."""
+        self.ended, self.solved = self.ended + 1, self.solved + result.solved
+        best = max(epoch.accuracy.max() for epoch in result.history)
+        if len(self.members) == 1:
+            self.console.print(format_program(result.program), highlight=False)
+        self.console.print(
+            f"{member.task}, seed {member.seed}:"
+            f" {'solved' if result.solved else f'not solved, best {best:.1%}'}"
+            f" after {len(result.history)} epochs, {len(result.history) * self.programs} programs,"
+            f" {seconds[0]:.1f} s (+ {seconds[1]:.1f} s compiling); files in {member.folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _table(self, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+        table = Table(*columns)
         for column in table.columns:
             column.justify = "right"
         for row in rows:
             table.add_row(*row)
-        self.live.update(Group(table, plotting.terminal_grid(picture)), refresh=True)
+        return table
 
 
-def adapt(
-    run: dict, picture: Picture, pretrained: Pretrained, config: AdaptConfig, workdir: pathlib.Path
-) -> None:
-    """One adaptation with live view, files and resume."""
-    if (workdir / "result.json").exists():
-        print(f"{workdir} holds this run already, done: nothing to do")
-        return
-    console = Console()
-    with cli.StopSignals() as stop:
-        state, history, seconds_compile = run_epochs(
-            console, picture, pretrained, config, Checkpoints(workdir / "checkpoints"), stop
-        )
-        result = write_files(workdir, picture, state, history, run, seconds_compile)
-    best = max(result["best_accuracy"])
-    console.print(format_program(np.asarray(state.best_program)), highlight=False)
-    console.print(
-        f"{run['task']}: {'solved' if result['solved'] else f'not solved, best {best:.1%}'}"
-        f" after {result['epochs']} epochs, {result['programs_sampled']} programs,"
-        f" {result['seconds_run']:.1f} s (+ {seconds_compile:.1f} s compiling);"
-        f" files in {workdir}"
-    )
+# ---- Running ------------------------------------------------------------------------------------
 
 
-def run_epochs(
-    console: Console,
-    picture: Picture,
+def run_group(
+    members: list[Member],
     pretrained: Pretrained,
     config: AdaptConfig,
+    mesh: jax.sharding.Mesh,
     checkpoints: Checkpoints,
-    stop: cli.StopSignals,
-) -> tuple[AdaptState, dict[str, np.ndarray], float]:
-    """Epochs until solved or the limit, from the last checkpoint on.
+    view: LiveView,
+) -> None:
+    """Adapt the members of one canvas shape; those whose result.json is there have ended."""
+    population = make_population(members, pretrained, config, mesh)
+    ended = {i for i, member in enumerate(members) if (member.folder / "result.json").exists()}
+    epochs, seconds = np.zeros(len(members), int), np.zeros((len(members), 2))
+    saved = checkpoints.restore_latest(lambda info: population.like(info["members"]))
+    if saved is None:
+        population.waiting = [i for i in population.waiting if i not in ended]
+    else:
+        _, state, info = saved
+        epochs, seconds = np.array(info["epochs"]), np.array(info["seconds"])
+        population.restore(state, info["members"], ended)
+        view.console.print(f"resuming after {epochs.sum()} epochs", highlight=False)
+    stopwatch, saved_at = cli.Stopwatch(), time.monotonic()
 
-    Returns:
-      Last state, the history of all epochs, seconds spent compiling.
-    """
-    model = pretrained.model
-    task = herjax.make_task(picture.target, picture.input, model.config.max_side)
-    key = jax.random.key(SEED.value)
-    state = init_adaptation(pretrained.params, config, key, picture.target.size)
-    history = History(config, picture.target.shape)
-    done = 0
-    restored = checkpoints.restore_latest({"state": state, "history": history.arrays})
-    if restored is not None:
-        done, saved = restored
-        state = saved["state"]
-        history.arrays = {name: np.array(array) for name, array in saved["history"].items()}
-        console.print(f"resuming after epoch {done - 1}")
-    solved = bool(history.arrays["solved"][done - 1]) if done else False
+    def save():
+        state = {"members": population.members, "epochs": epochs, "seconds": seconds}
+        info = {name: values.tolist() for name, values in state.items()}
+        checkpoints.save(int(epochs.sum()), population.state, info)
 
-    start = time.monotonic()
-    epoch = compiled_epoch.lower(model, state, task, config).compile()
-    seconds_compile = time.monotonic() - start
-    console.print(f"compiled in {seconds_compile:.1f} s")
-    saved_at = time.monotonic()
-    with LiveView(console, len(config.epoch_temperatures)) as view:
-        while done < config.max_epochs and not solved:
-            start = time.monotonic()
-            state, metrics = epoch(state, task)
-            metrics = jax.device_get(metrics)
-            history.add(done, metrics, time.monotonic() - start)
-            solved = bool(metrics.solved)
-            done += 1
-            view.show(history.first(done))
-            if stop.received:
-                break
+    with cli.StopSignals() as stop:
+        while not population.done:
+            advances = population.advance(1 if len(view.members) == 1 else CHUNK)
+            which, now = [a.member for a in advances], [a.epoch for a in advances]
+            # Each member's share of the time: by its epochs; of compiling, an equal one.
+            running, compiling = stopwatch.lap()
+            share = (now - epochs[which]) / max(np.sum(now - epochs[which]), 1)
+            epochs[which] = now
+            seconds[which] += np.stack(
+                [running * share, 0 * share + compiling / len(which)], axis=1
+            )
+            view.show([(members[a.member], a, seconds[a.member, 0]) for a in advances])
+            for advance in advances:
+                if advance.ended is not None:
+                    member, spent = members[advance.member], seconds[advance.member]
+                    result = make_result(advance.ended, config)
+                    write = partial(write_files, member, result, pretrained, config, spent)
+                    processes.on_first(write)
+                    view.end(member, result, spent)
+            if stop.came():
+                save()
+                stop.leave(f"saved after {epochs.sum()} epochs")
             if time.monotonic() - saved_at > SAVE_EVERY:
-                checkpoints.save(done, {"state": state, "history": history.arrays})
+                save()
                 saved_at = time.monotonic()
-    checkpoints.save(done, {"state": state, "history": history.arrays})
-    stop.leave(f"saved after epoch {done - 1}")
-    return state, history.first(done), seconds_compile
+
+
+def make_population(
+    members: list[Member], pretrained: Pretrained, config: AdaptConfig, mesh: jax.sharding.Mesh
+) -> Population:
+    """Its keys are those of ``herjax.adapt`` with the members' seeds."""
+    side = pretrained.model.config.max_side
+    keys = [jax.random.key_data(jax.random.key(member.seed)) for member in members]
+    return Population(
+        pretrained.model,
+        pretrained.params,
+        [herjax.make_task(m.picture.target, m.picture.input, side) for m in members],
+        jax.random.wrap_key_data(np.stack(keys)),
+        config,
+        mesh=mesh,
+        slots=SLOTS.value,
+    )
 
 
 def write_files(
-    workdir: pathlib.Path,
-    picture: Picture,
-    state: AdaptState,
-    history: dict[str, np.ndarray],
-    run: dict,
-    seconds_compile: float,
-) -> dict:
-    """Figures, solution, and last the result, which marks the run as done; -> the result."""
-    best, mean = history["accuracy"].max(axis=1), history["accuracy"].mean(axis=1)
-    result = {
-        **run,
-        "solved": bool(history["solved"][-1]),
+    member: Member, result: Result, pretrained: Pretrained, config: AdaptConfig, seconds: np.ndarray
+) -> None:
+    """Figures, solution, and last result.json, which marks the member as done."""
+    history = jax.tree.map(lambda *rows: np.stack(rows), *result.history)
+    best, mean = history.accuracy.max(axis=1), history.accuracy.mean(axis=1)
+    values = {
+        "task": member.task,
+        "seed": member.seed,
+        "solved": result.solved,
         "epochs": len(best),
-        "programs_sampled": history["accuracy"].size,
+        "programs_sampled": history.accuracy.size,
         "best_accuracy": best.tolist(),
         "mean_accuracy": mean.tolist(),
-        "seconds_compile": seconds_compile,
-        "seconds_run": float(history["seconds"].sum()),
+        "draws": len(result.program),
+        "seconds_run": seconds[0],
+        "seconds_compile": seconds[1],
+        "weights_sha256": pretrained.info["sha256"],
+        "config": dataclasses.asdict(config),
         "versions": cli.versions(),
         "device": jax.devices()[0].device_kind,
     }
+    folder, picture = member.folder, member.picture
+    folder.mkdir(parents=True, exist_ok=True)
     plotting.best_predictions(
-        workdir / "best_predictions.png", picture.target, history["best_picture"], best
+        folder / "best_predictions.png", picture.target, history.best_picture, best
     )
-    plotting.accuracy_distribution(workdir / "accuracy_distribution.png", history["accuracy"])
-    script = format_script(np.asarray(state.best_program), picture.input)
-    write_atomically(workdir / "solution.py", script.encode())
-    write_atomically(workdir / "result.json", json.dumps(result, indent=2).encode() + b"\n")
-    return result
+    plotting.accuracy_distribution(folder / "accuracy_distribution.png", history.accuracy)
+    write_atomically(folder / "solution.py", format_script(result.program, picture.input).encode())
+    if SAVE_WEIGHTS.value:
+        info = {"adapted_to": member.task, "seed": member.seed}
+        save_weights(folder / "model", pretrained.model.config, result.params, info)
+    write_atomically(folder / "result.json", json.dumps(values, indent=2).encode() + b"\n")
+
+
+def read_results(members: list[Member]) -> list[dict]:
+    """The results of the members that have ended."""
+    files = [member.folder / "result.json" for member in members]
+    return [json.loads(file.read_text()) for file in files if file.exists()]
+
+
+def summary(results: list[dict]) -> Table:
+    """Solve rate and programs to solve by task; unsolved runs count as above the budget."""
+    table = Table("task", "solved", "Wilson 95 %", "median programs", "range", "seconds a run")
+    table.columns[0].no_wrap = True
+
+    def show(programs):
+        return f"{programs:.0f}" if np.isfinite(programs) else "not solved"
+
+    for task in dict.fromkeys(result["task"] for result in results):
+        mine = [result for result in results if result["task"] == task]
+        solved = sum(result["solved"] for result in mine)
+        low, high = herjax.wilson_interval(solved, len(mine))
+        needed = sorted(r["programs_sampled"] if r["solved"] else np.inf for r in mine)
+        table.add_row(
+            task,
+            f"{solved} of {len(mine)}",
+            f"{low:.2f} .. {high:.2f}",
+            show(statistics.median(needed)),
+            f"{show(needed[0])} .. {show(needed[-1])}",
+            f"{statistics.median(result['seconds_run'] for result in mine):.1f}",
+        )
+    return table
 
 
 def main(_):
@@ -227,22 +303,42 @@ def main(_):
             print(f"{name}  {rows}x{cols}")
         return
     config = config_lib.read_flags(AdaptConfig(), flags.FLAGS)
+    many = SEEDS.value > 1 or TASK.value in ("all", "tuning") or "," in TASK.value
+    # On CPUs one member is fastest on one device with all cores, many are on one device a core.
+    cli.use_devices(cpu_devices=os.cpu_count() if many else 1)
     pretrained = herjax.load_pretrained(CHECKPOINT.value)
-    tasks = cli.chosen_tasks(TASK.value, pretrained.model.config.max_side)
-    runs = []
-    for name in tasks:
-        folder = pathlib.Path(WORKDIR.value or f"runs/{name}-seed{SEED.value}")
-        run = {
-            "task": name,
-            "seed": SEED.value,
-            "weights_sha256": pretrained.info["sha256"],
-            "config": json.loads(json.dumps(dataclasses.asdict(config))),
-        }
-        runs.append((run, folder / name if WORKDIR.value and len(tasks) > 1 else folder))
-    for run, folder in runs:  # all of them before the first starts
-        cli.claim(folder, run)
-    for run, folder in runs:
-        adapt(run, tasks[run["task"]], pretrained, config, folder)
+    pictures = cli.chosen_tasks(TASK.value, pretrained.model.config.max_side)
+    seeds = range(SEED.value, SEED.value + SEEDS.value)
+    name = f"{TASK.value.replace(',', '+')}-seed{'-'.join(map(str, {seeds[0], seeds[-1]}))}"
+    workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
+    run = {
+        "task": ",".join(pictures),
+        "seeds": [seeds[0], seeds[-1]],
+        "weights_sha256": pretrained.info["sha256"],
+        "config": json.loads(json.dumps(dataclasses.asdict(config))),
+    }
+    members = [
+        Member(task, seed, picture, workdir / f"{task}-seed{seed}")
+        for task, picture in pictures.items()
+        for seed in seeds
+    ]
+    if len(members) == 1:
+        members = [members[0]._replace(folder=workdir)]
+    mesh = cli.mesh(len(members))
+    cli.claim(workdir, run)
+    view = LiveView(members, len(config.epoch_temperatures))
+    with view:
+        for group in by_shape([member.picture for member in members]):
+            mine = [members[i] for i in group]
+            rows, cols = mine[0].picture.target.shape
+            checkpoints = Checkpoints(workdir / "checkpoints" / f"{rows}x{cols}")
+            run_group(mine, pretrained, config, mesh, checkpoints, view)
+    if len(members) > 1:
+        results = read_results(members)
+        processes.on_first(lambda: cli.write_lines(workdir / "results.jsonl", results))
+        view.console.print(summary(results))
+    if not view.ended:
+        cli.say(f"{workdir} holds this run already, done: nothing to do")
 
 
 if __name__ == "__main__":

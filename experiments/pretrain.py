@@ -5,6 +5,7 @@ Killed or stopped, the same command continues where it was.
 
 import dataclasses
 import json
+import math
 import pathlib
 import time
 
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments import cli
 from herjax import config as config_lib
+from herjax import processes
 from herjax.checkpoint import Checkpoints
 from herjax.pretraining import (
     PRESETS,
@@ -21,8 +23,10 @@ from herjax.pretraining import (
     bucket_of_step,
     evaluate,
     init_state,
+    learning_rates,
     pretrain_step,
 )
+from herjax.sharding import replicated
 from herjax.train import TrainState
 from herjax.weights import load_pretrained, save_weights
 
@@ -32,61 +36,85 @@ config_lib.define_flags(PretrainConfig())
 
 
 def run(
-    config: PretrainConfig, state: TrainState, workdir: pathlib.Path, stop: cli.StopSignals
+    config: PretrainConfig, state: TrainState, workdir: pathlib.Path, mesh: jax.sharding.Mesh
 ) -> None:
     """Train to the end, evaluate, and export the weights to ``workdir/model``."""
     checkpoints = Checkpoints(workdir / "checkpoints")
     metrics_path = workdir / "metrics.jsonl"
-    step = 0
-    if (restored := checkpoints.restore_latest(state)) is not None:
-        step, state = restored
-        print(f"resuming at step {step} of {config.steps}", flush=True)
+    step = saved = 0
+    if (restored := checkpoints.restore_latest(lambda _: state)) is not None:
+        step, state, _ = restored
+        saved = step
+        cli.say(f"resuming at step {step} of {config.steps}")
     # Drop what was logged after the step to resume from: it is logged again.
     lines = [line for line in cli.read_lines(metrics_path) if line["step"] <= step]
-    cli.write_lines(metrics_path, lines)
+    processes.on_first(lambda: cli.write_lines(metrics_path, lines))
     evaluated = {line["step"] for line in lines if "pass@1" in line}
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    print(
-        f"{size:,} parameters, {config.steps:,} steps of {config.batch_size} programs", flush=True
-    )
-    columns = (
-        TextColumn("pretraining"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:.0f} programs/s"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns) as progress:
+    cli.say(f"{size:,} parameters, {config.steps:,} steps of {config.batch_size} programs")
+    with cli.StopSignals() as stop, progress_bar() as progress:
         bar = progress.add_task("", total=config.steps, completed=step, loss=float("nan"), rate=0.0)
         since, since_step = time.monotonic(), step
         while True:
             snapshot = workdir / f"snapshot-{step}"
-            if step in config.snapshots and not snapshot.exists():
-                export(snapshot, config, state.params, step, stop)
+            if step in config.snapshots and not (snapshot / "config.json").exists():
+                export(snapshot, config, state.params, step, mesh, stop)
             if evaluates(config, step) and step not in evaluated:
-                result = evaluate(state.params, config, config.eval_tasks)
+                result = evaluate(state.params, config, config.eval_tasks, mesh=mesh)
                 cli.append_line(metrics_path, {"step": step, **result})
                 progress.console.print(f"step {step}: {cli.short(result)}")
                 since, since_step = time.monotonic(), step
-            if step == config.steps or stop.received:
+            due = step % config.checkpoint_every == 0 or evaluates(config, step)
+            if step > saved and (due or step in (config.steps, *config.snapshots)):
+                checkpoints.save(step, state)
+                saved = step
+            if step == config.steps:
                 break
-            state, metrics = pretrain_step(state, config, bucket_of_step(config, step))
+            state, metrics = pretrain_step(state, config, bucket_of_step(config, step), mesh)
             step += 1
-            if step % config.log_every == 0 or step == config.steps:
+            logs = step % config.log_every == 0 or step == config.steps
+            if logs or step % config.checkpoint_every == 0:
                 values = {name: float(value) for name, value in metrics.items()}
+                require_finite(values, config, step, saved)
+            if logs:
                 seconds = time.monotonic() - since
                 rate = round((step - since_step) * config.batch_size / seconds, 1)
                 since, since_step = time.monotonic(), step
                 cli.append_line(metrics_path, {"step": step, **values, "programs_per_second": rate})
                 progress.update(bar, completed=step, loss=values["loss"], rate=rate)
-            due = step % config.checkpoint_every == 0 or evaluates(config, step)
-            if due or step in config.snapshots:
+            # Several processes agree on it now and then, one looks after every step.
+            if (logs or jax.process_count() == 1) and stop.came():
                 checkpoints.save(step, state)
-    checkpoints.save(step, state)
-    stop.leave(f"saved at step {step}")
-    result = export(workdir / "model", config, state.params, step, stop)
+                stop.leave(f"saved at step {step}")
+        result = export(workdir / "model", config, state.params, step, mesh, stop)
     cli.append_line(metrics_path, {"step": step, **result})
-    print(f"held-out: {cli.short(result)}\nweights: {workdir / 'model'}", flush=True)
+    cli.say(f"held-out: {cli.short(result)}", f"weights: {workdir / 'model'}")
+
+
+def progress_bar() -> Progress:
+    """Steps, loss, rate and time left, on the first process."""
+    return Progress(
+        TextColumn("pretraining"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:.0f} programs/s"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        disable=not processes.is_first(),
+    )
+
+
+def require_finite(values: dict[str, float], config: PretrainConfig, step: int, saved: int) -> None:
+    """Stop before anything that is not finite is saved.
+
+    Raises:
+      FloatingPointError: naming step, learning rates and the last good checkpoint.
+    """
+    if not all(math.isfinite(value) for value in values.values()):
+        rates = {f"{n}_lr": float(rate(step - 1)) for n, rate in learning_rates(config).items()}
+        raise FloatingPointError(
+            f"loss {values['loss']}, grad_norm {values['grad_norm']} at step {step}"
+            f" ({cli.short(rates)}); the last good checkpoint is step {saved}"
+        )
 
 
 def evaluates(config: PretrainConfig, step: int) -> bool:
@@ -94,10 +122,18 @@ def evaluates(config: PretrainConfig, step: int) -> bool:
     return step > 0 and step % config.eval_every == 0 and step < config.steps
 
 
-def export(folder, config: PretrainConfig, params, step: int, stop: cli.StopSignals) -> dict:
+def export(
+    folder: pathlib.Path,
+    config: PretrainConfig,
+    params: dict,
+    step: int,
+    mesh: jax.sharding.Mesh,
+    stop: cli.StopSignals,
+) -> dict:
     """Evaluate and write the weights, and in config.json how they were made; -> evaluation."""
-    result = evaluate(params, config, config.final_eval_tasks)
-    stop.leave(f"saved at step {step}, its evaluation not done")
+    result = evaluate(params, config, config.final_eval_tasks, mesh=mesh)
+    if stop.came():
+        stop.leave(f"saved at step {step}, its evaluation not done")
     info = {
         "pretraining": dataclasses.asdict(config),
         "step": step,
@@ -107,21 +143,27 @@ def export(folder, config: PretrainConfig, params, step: int, stop: cli.StopSign
         "versions": cli.versions(),
         "device": jax.devices()[0].device_kind,
     }
-    save_weights(folder, config.model, params, info)
+    params = jax.device_put(params, replicated(mesh))
+    processes.on_first(lambda: save_weights(folder, config.model, params, info))
     return result
 
 
 def main(_):
     config = config_lib.read_flags(PRESETS[PRESET.value], flags.FLAGS)
-    workdir = pathlib.Path(WORKDIR.value)
-    state = init_state(config)  # before the folder is claimed: --init may be wrong
+    cli.use_devices()
+    workdir, mesh = pathlib.Path(WORKDIR.value), cli.mesh()
+    if config.batch_size % mesh.shape["data"]:
+        raise ValueError(
+            f"batch_size {config.batch_size} is not a multiple of {mesh.shape['data']},"
+            " the devices on data"
+        )
+    state = init_state(config, mesh)  # before the folder is claimed: --init may be wrong
     # Through JSON, so that tuples compare equal to what is read back.
     cli.claim(workdir, json.loads(json.dumps(dataclasses.asdict(config))))
     if (workdir / "model" / "config.json").exists():
-        print(f"{workdir} holds this run already, done: nothing to do")
+        cli.say(f"{workdir} holds this run already, done: nothing to do")
         return
-    with cli.StopSignals() as stop:
-        run(config, state, workdir, stop)
+    run(config, state, workdir, mesh)
 
 
 if __name__ == "__main__":

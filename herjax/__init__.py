@@ -3,10 +3,18 @@
 from herjax.adaptation import Result, adapt, make_task
 from herjax.checkpoint import CheckpointError
 from herjax.executor import execute, prune
-from herjax.her import AdaptConfig, AdaptState, EpochMetrics, adapt_epoch, init_adaptation
+from herjax.her import (
+    AdaptConfig,
+    AdaptState,
+    EpochMetrics,
+    adapt_epoch,
+    adapt_epochs,
+    init_adaptation,
+)
 from herjax.metrics import pixel_accuracy
 from herjax.model import Decoder, ModelConfig
 from herjax.picture_suite import Picture, pictures
+from herjax.population import adapt_population
 from herjax.pretraining import PretrainConfig
 from herjax.sampler import Samples, sample
 from herjax.source import ProgramError, format_program, parse_program
@@ -31,6 +39,8 @@ __all__ = [
     "TaskConfig",
     "adapt",
     "adapt_epoch",
+    "adapt_epochs",
+    "adapt_population",
     "execute",
     "format_program",
     "init_adaptation",

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from herjax.executor import OUTSIDE
-from herjax.her import AdaptConfig, AdaptState, EpochMetrics, compiled_epoch, init_adaptation
+from herjax.her import AdaptConfig, AdaptState, EpochMetrics, compiled_epochs, init_adaptation
+from herjax.ops import END, OP
 from herjax.tasks import Task
 from herjax.weights import Pretrained, load_pretrained
 
@@ -61,6 +62,9 @@ def adapt(
 ) -> Result:
     """Teach a decoder, by HER, to draw one picture that it cannot draw.
 
+    The whole adaptation is one compiled program. With ``on_epoch`` the host runs that same program
+    an epoch at a time, with identical results.
+
     Args:
       target: integer array [R, C], colours 0 .. 9.
       input: canvas to draw on, likewise; blank of colour 0 if None.
@@ -71,23 +75,45 @@ def adapt(
 
     Raises:
       ValueError: if a picture is malformed or larger than the model's canvas.
+      FloatingPointError: if the loss is not finite.
     """
     model, weights = load_decoder(params)
     task = make_task(target, input, model.config.max_side)
     config = config or AdaptConfig()
-    state = init_adaptation(weights, config, jax.random.key(seed), task.target.size)
-    history = []
-    for _ in range(config.max_epochs):
-        state, metrics = compiled_epoch(model, state, task, config)
-        metrics = jax.device_get(metrics)
-        history.append(metrics)
+    state = init_adaptation(weights, config, jax.random.key(seed), task.target.shape)
+    epochs = config.max_epochs if on_epoch is None else 1
+    while state.running:
+        state = compiled_epochs(model, state, task, config, epochs)
         if on_epoch is not None:
-            on_epoch(state, metrics)
-        if metrics.solved:
-            break
+            on_epoch(state, epoch_metrics(state.history, int(state.epoch) - 1))
+    return make_result(state, config)
+
+
+def epoch_metrics(history: EpochMetrics, epoch: int) -> EpochMetrics:
+    """One row of a history, as NumPy arrays."""
+    return jax.tree.map(lambda rows: np.asarray(rows[epoch]), history)
+
+
+def make_result(state: AdaptState, config: AdaptConfig) -> Result:
+    """The result of an adaptation that has ended.
+
+    Raises:
+      FloatingPointError: if it ended because the loss was not finite.
+    """
+    history = jax.device_get(state.history)
+    epochs = int(state.epoch)
+    if not np.isfinite(history.loss[epochs - 1]):
+        raise FloatingPointError(
+            f"loss {history.loss[epochs - 1]} in epoch {epochs - 1} at learning_rate"
+            f" {config.learning_rate}: choose a lower one"
+        )
     program = np.asarray(state.best_program)
-    count = int(np.sum(program[:, 0] != 0))
-    return Result(bool(history[-1].solved), program[:count], history, state.train.params)
+    return Result(
+        solved=bool(history.solved[epochs - 1]),
+        program=program[: np.sum(program[:, OP] != END)],
+        history=[epoch_metrics(history, epoch) for epoch in range(epochs)],
+        params=state.train.params,
+    )
 
 
 def load_decoder(params: Pretrained | dict | None):

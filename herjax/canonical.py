@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from herjax.executor import OUTSIDE, draw_masks, top_draw
-from herjax.ops import COLOUR, COLUMN, END, LINE, OP, PIXEL, R2, RECTANGLE, ROW, USES
+from herjax.ops import COLOUR, COLUMN, END, LINE, OP, PIXEL, R2, RECTANGLE, ROW, uses
 
 
 def simplify_draws(program: Array, height: Array, width: Array) -> Array:
@@ -19,7 +19,7 @@ def simplify_draws(program: Array, height: Array, width: Array) -> Array:
     both directions paint the same cells. ``height`` and ``width`` of the canvas are int [].
     """
     op, colour, r1, c1, r2, c2 = jnp.moveaxis(program, -1, 0)
-    two_points = USES[op, R2]
+    two_points = uses(op)[..., R2]
     is_rectangle = op == RECTANGLE
     top, bottom = jnp.minimum(r1, r2), jnp.maximum(r1, r2)
     left, right = jnp.minimum(c1, c2), jnp.maximum(c1, c2)
@@ -44,7 +44,7 @@ def simplify_draws(program: Array, height: Array, width: Array) -> Array:
     op = jnp.where(whole_column, COLUMN, op)
     op = jnp.where(whole_row, ROW, op)
     op = jnp.where(two_points & (top == bottom) & (left == right), PIXEL, op)
-    return jnp.where(USES[op], jnp.stack([op, colour, r1, c1, r2, c2], axis=-1), 0)
+    return jnp.where(uses(op), jnp.stack([op, colour, r1, c1, r2, c2], axis=-1), 0)
 
 
 def order_draws(program: Array, input: Array) -> Array:

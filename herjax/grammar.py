@@ -12,7 +12,7 @@ last place empty. A point token *points at a cell of the canvas*, so ids depend 
 import jax.numpy as jnp
 from jax import Array
 
-from herjax.ops import C1, C2, COLOUR, COLOURS, OP, OPS, R1, R2, USES
+from herjax.ops import C1, C2, COLOUR, COLOURS, OP, OPS, R1, R2, uses
 
 OP_SLOT, COLOUR_SLOT, POINT1_SLOT, POINT2_SLOT = range(4)
 SLOTS = 4
@@ -20,9 +20,12 @@ FIRST_COLOUR = 1 + len(OPS)
 FIRST_CELL = FIRST_COLOUR + COLOURS
 NO_TOKEN = -1  # in a place that the draw's op does not use
 
-SLOT_USED = jnp.stack(
-    [jnp.ones(len(USES), bool), USES[:, COLOUR], USES[:, R1] | USES[:, C1], USES[:, R2]], 1
-)
+
+def slots_used(op: Array) -> Array:
+    """Which slots of their draw ops (int32 [...]) use: bool [..., 4]; END its first."""
+    used = uses(op)
+    columns = [used[..., COLOUR], used[..., R1] | used[..., C1], used[..., R2]]
+    return jnp.stack([jnp.ones_like(columns[0]), *columns], axis=-1)
 
 
 def encode(program: Array, width: Array | int) -> Array:
@@ -43,7 +46,7 @@ def encode(program: Array, width: Array | int) -> Array:
         ],
         axis=-1,
     )
-    return jnp.where(SLOT_USED[program[..., OP]], tokens, NO_TOKEN)
+    return jnp.where(slots_used(program[..., OP]), tokens, NO_TOKEN)
 
 
 def decode(tokens: Array, width: Array | int) -> Array:
@@ -59,7 +62,7 @@ def decode(tokens: Array, width: Array | int) -> Array:
         cell2 // width,
         cell2 % width,
     ]
-    return jnp.where(USES[op], jnp.stack(fields, axis=-1), 0)
+    return jnp.where(uses(op), jnp.stack(fields, axis=-1), 0)
 
 
 def legal_points(op: Array, row: Array, col: Array, valid: Array) -> Array:
@@ -73,4 +76,4 @@ def legal_points(op: Array, row: Array, col: Array, valid: Array) -> Array:
     Returns:
       bool [P]. As point2, every valid cell is legal.
     """
-    return valid & (USES[op, R1] | (row == 0)) & (USES[op, C1] | (col == 0))
+    return valid & (uses(op)[..., R1] | (row == 0)) & (uses(op)[..., C1] | (col == 0))

@@ -11,6 +11,7 @@ M pictures remembered.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -92,20 +93,6 @@ class AdaptConfig:
 
 
 @struct.dataclass
-class AdaptState:
-    """Everything an adaptation needs to go on."""
-
-    train: TrainState
-    epoch: Array  # int32 [], epochs done
-    memory: Array  # uint32 [M, 2], hashes of the pictures trained on; 0 where empty
-    remembered: Array  # int32 [], pictures ever remembered; the oldest are overwritten
-    best_program: Array  # int32 [N, 6], canonical
-    best_accuracy: Array  # float32 [], of best_program; -1 before the first epoch
-    heat: Array  # float32 [], 1 or more: what the temperatures are multiplied by
-    key: Array
-
-
-@struct.dataclass
 class EpochMetrics:
     """What an epoch did. Accuracies are fractions of pixels right."""
 
@@ -115,8 +102,26 @@ class EpochMetrics:
     new: Array  # int32 [], of these not trained on before
     trained: Array  # int32 [], pairs trained on
     draws: Array  # float32 [], mean per program after pruning
-    loss: Array  # float32 [], mean over the minibatches, nats per token; 0 if none
+    # float32 [], mean over the minibatches, nats per token; 0 if none, NaN if the weights are not
+    # finite any more
+    loss: Array
     solved: Array  # bool []
+
+
+@struct.dataclass
+class AdaptState:
+    """Everything an adaptation needs to go on, and what it did so far."""
+
+    train: TrainState
+    epoch: Array  # int32 [], epochs done
+    running: Array  # bool [], False once solved, at the limit, or when the loss is not finite
+    memory: Array  # uint32 [M, 2], hashes of the pictures trained on; 0 where empty
+    remembered: Array  # int32 [], pictures ever remembered; the oldest are overwritten
+    best_program: Array  # int32 [N, 6], canonical
+    best_accuracy: Array  # float32 [], of best_program; -1 before the first epoch
+    heat: Array  # float32 [], 1 or more: what the temperatures are multiplied by
+    key: Array
+    history: EpochMetrics  # a row an epoch, max_epochs in front of every shape; 0 beyond `epoch`
 
 
 # ---- Stages ------------------------------------------------------------------------------------
@@ -224,21 +229,32 @@ def make_optimizer(config: AdaptConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate))
 
 
-def init_adaptation(params: dict, config: AdaptConfig, key: Array, cells: int) -> AdaptState:
-    """The state before the first epoch, for a picture of so many cells."""
-    memory = jnp.zeros((config.pairs * config.max_epochs, 2), jnp.uint32)
+def init_adaptation(
+    params: dict, config: AdaptConfig, key: Array, shape: tuple[int, int]
+) -> AdaptState:
+    """The state before the first epoch, for a picture of ``shape`` (R, C)."""
+    epochs, programs = config.max_epochs, len(config.epoch_temperatures)
+    history = EpochMetrics(
+        accuracy=jnp.zeros((epochs, programs)),
+        best_picture=jnp.zeros((epochs, *shape), jnp.int8),
+        **{name: jnp.zeros(epochs, jnp.int32) for name in ("distinct", "new", "trained")},
+        **{name: jnp.zeros(epochs) for name in ("draws", "loss")},
+        solved=jnp.zeros(epochs, bool),
+    )
     return AdaptState(
-        # Copied, because the compiled epoch donates its state.
+        # Copied, because the compiled epochs donate their state.
         train=TrainState(
             jnp.int32(0), jax.tree.map(jnp.copy, params), make_optimizer(config).init(params)
         ),
         epoch=jnp.int32(0),
-        memory=memory,
+        running=jnp.bool_(True),
+        memory=jnp.zeros((config.pairs * epochs, 2), jnp.uint32),
         remembered=jnp.int32(0),
-        best_program=jnp.zeros((max_draws(config, cells), 6), jnp.int32),
+        best_program=jnp.zeros((max_draws(config, math.prod(shape)), 6), jnp.int32),
         best_accuracy=jnp.float32(-1.0),
         heat=jnp.float32(1.0),
         key=key,
+        history=history,
     )
 
 
@@ -331,9 +347,7 @@ def train_on(
     return state, total / jnp.maximum(batches, 1)
 
 
-def adapt_epoch(
-    model: Decoder, state: AdaptState, task: Task, config: AdaptConfig
-) -> tuple[AdaptState, EpochMetrics]:
+def adapt_epoch(model: Decoder, state: AdaptState, task: Task, config: AdaptConfig) -> AdaptState:
     """One epoch of HER. If a program solves the task, nothing is trained.
 
     Args:
@@ -359,22 +373,14 @@ def adapt_epoch(
 
     pairs = jax.tree.map(lambda leaf: leaf[order], attempts)
     train, loss = train_on(model, state.train, task, pairs, count, config, fresh_key)
+    # Weights that are not finite sample garbage, and train on nothing: tell from here.
+    loss = jnp.where(jnp.isfinite(optax.tree.norm(train.params)), loss, jnp.nan)
     memory, remembered = remember(state.memory, state.remembered, hashes[order], chosen[order])
 
     # The best so far: more pixels right; within an epoch, then fewer draws.
     best = jnp.argmax(accuracy - 1e-6 * draws)
     better = accuracy[best] > state.best_accuracy
-    new_state = AdaptState(
-        train=train,
-        epoch=state.epoch + 1,
-        memory=memory,
-        remembered=remembered,
-        best_program=jnp.where(better, attempts.program[best], state.best_program),
-        best_accuracy=jnp.where(better, accuracy[best], state.best_accuracy),
-        heat=adjust_heat(state.heat, jnp.sum(distinct), len(draws), config.min_distinct),
-        key=state.key,
-    )
-    return new_state, EpochMetrics(
+    metrics = EpochMetrics(
         accuracy=accuracy,
         best_picture=attempts.picture[best],
         distinct=jnp.sum(distinct),
@@ -384,9 +390,35 @@ def adapt_epoch(
         loss=loss,
         solved=solved,
     )
+    return AdaptState(
+        train=train,
+        epoch=state.epoch + 1,
+        running=~solved & jnp.isfinite(loss) & (state.epoch + 1 < config.max_epochs),
+        memory=memory,
+        remembered=remembered,
+        best_program=jnp.where(better, attempts.program[best], state.best_program),
+        best_accuracy=jnp.where(better, accuracy[best], state.best_accuracy),
+        heat=adjust_heat(state.heat, jnp.sum(distinct), len(draws), config.min_distinct),
+        key=state.key,
+        history=jax.tree.map(
+            lambda rows, row: rows.at[state.epoch].set(row), state.history, metrics
+        ),
+    )
 
 
-# The compiled epoch. The state is donated: keep a copy of what is needed of the old one.
-compiled_epoch = partial(jax.jit, static_argnames=("model", "config"), donate_argnames="state")(
-    adapt_epoch
+def adapt_epochs(
+    model: Decoder, state: AdaptState, task: Task, config: AdaptConfig, epochs: Array | int
+) -> AdaptState:
+    """At most ``epochs`` further epochs of HER, fewer if the adaptation ends before."""
+    until = state.epoch + epochs
+    return jax.lax.while_loop(
+        lambda state: state.running & (state.epoch < until),
+        lambda state: adapt_epoch(model, state, task, config),
+        state,
+    )
+
+
+# One program for one epoch or all of them. The state is donated: copy what is needed of the old.
+compiled_epochs = partial(jax.jit, static_argnames=("model", "config"), donate_argnames="state")(
+    adapt_epochs
 )

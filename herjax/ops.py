@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 END = 0  # the op of an empty record: no draw here, and none after it
@@ -94,8 +95,13 @@ OPS = (
 
 LINE, RECTANGLE, ROW, COLUMN, PIXEL = range(1, 6)
 
-# USES[op, column]: does this op use this record column.
-USES = jnp.array(
+# A NumPy array, so that importing herjax does not start JAX's backends.
+_USES = np.array(
     [[False] * RECORD_SIZE]
     + [[column == OP or column in op.columns for column in range(RECORD_SIZE)] for op in OPS]
 )
+
+
+def uses(op: Array) -> Array:
+    """Which record columns ops (int32 [...]) use: bool [..., 6]."""
+    return jnp.asarray(_USES)[op]

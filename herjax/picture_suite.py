@@ -48,6 +48,46 @@ def pictures() -> dict[str, Picture]:
     return suite
 
 
+def tuning_pictures() -> dict[str, Picture]:
+    """Random pictures to choose settings on: none of them is in the suite."""
+    return {**_cuttings(), **_uneven_grids()}
+
+
+def _cuttings(count: int = 6, pieces: int = 20) -> dict[str, Picture]:
+    """10x10 canvases cut at random into rectangles of random colours, by guillotine cuts."""
+    pictures = {}
+    for index in range(count):
+        rng = np.random.default_rng((20261123, index))
+        parts = [(0, 0, 10, 10)]
+        while len(parts) < pieces:
+            areas = np.array([h * w if h * w > 1 else 0 for _, _, h, w in parts], float)
+            r, c, h, w = parts.pop(rng.choice(len(parts), p=areas / areas.sum()))
+            if rng.random() < h / (h + w) and h > 1 or w == 1:
+                cut = int(rng.integers(1, h))
+                parts += [(r, c, cut, w), (r + cut, c, h - cut, w)]
+            else:
+                cut = int(rng.integers(1, w))
+                parts += [(r, c, h, cut), (r, c + cut, h, w - cut)]
+        target = np.zeros((10, 10), np.int8)
+        for r, c, h, w in parts:
+            target[r : r + h, c : c + w] = rng.integers(0, 10)
+        pictures[f"tuning-{index}"] = from_runs(target)
+    return pictures
+
+
+def _uneven_grids(count: int = 3, parts: int = 5) -> dict[str, Picture]:
+    """10x10 canvases cut into ``parts`` x ``parts`` rectangles of uneven sides, random colours."""
+    pictures = {}
+    for index in range(count):
+        rng = np.random.default_rng((20261124, index))
+        cuts = [np.sort(rng.choice(np.arange(1, 10), parts - 1, replace=False)) for _ in range(2)]
+        block = np.stack([np.searchsorted(cut, np.arange(10), side="right") for cut in cuts])
+        colours = rng.integers(0, 10, (parts, parts))
+        target = colours[block[0][:, None], block[1][None, :]].astype(np.int8)
+        pictures[f"tuning-grid-{index}"] = from_runs(target)
+    return pictures
+
+
 def squares(down: int, across: int, side: int = 2, colours: int = 9) -> Picture:
     """A tiling by square blocks whose colours count 1, 2, .. ``colours``, 1, .. row by row."""
     draws = []

@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.sharding import Mesh
 
 from herjax.executor import execute
 from herjax.grammar import encode
 from herjax.model import Decoder, ModelConfig
 from herjax.sampler import sample
+from herjax.sharding import over_data, replicated, state_shardings
 from herjax.stats import pass_at_k
-from herjax.tasks import TaskConfig, random_task, size_buckets
+from herjax.tasks import Task, TaskConfig, random_task, size_buckets
 from herjax.train import TrainState, apply_gradients, program_loss
 from herjax.weights import load_pretrained
 
@@ -99,13 +101,19 @@ PRESETS = {
 }
 
 
-def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
-    """Muon (Jordan, 2024) for the matrices of the blocks, Adam for everything else."""
+def learning_rates(config: PretrainConfig) -> dict[str, optax.Schedule]:
+    """Of Muon and of Adam, by step: a linear rise, then a linear fall to 0."""
 
     def schedule(peak):
         warmup = optax.linear_schedule(0.0, peak, config.warmup_steps)
         decay = optax.linear_schedule(peak, 0.0, max(config.steps - config.warmup_steps, 1))
         return optax.join_schedules([warmup, decay], [config.warmup_steps])
+
+    return {"muon": schedule(config.muon_lr), "adam": schedule(config.adam_lr)}
+
+
+def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
+    """Muon (Jordan, 2024) for the matrices of the blocks, Adam for everything else."""
 
     def matrices(params):
         def dimensions(path, leaf):
@@ -114,9 +122,10 @@ def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
 
         return jax.tree_util.tree_map_with_path(dimensions, params)
 
+    rates = learning_rates(config)
     muon = optax.contrib.muon(
-        schedule(config.muon_lr),
-        adam_learning_rate=schedule(config.adam_lr),
+        rates["muon"],
+        adam_learning_rate=rates["adam"],
         adam_b2=0.98,
         muon_weight_dimension_numbers=matrices,
     )
@@ -133,8 +142,8 @@ def init_params(config: ModelConfig, key: Array) -> dict:
     return Decoder(config).init(key, task, encode(program, task.width), method=run)
 
 
-def init_state(config: PretrainConfig) -> TrainState:
-    """The state before the first step.
+def init_state(config: PretrainConfig, mesh: Mesh | None = None) -> TrainState:
+    """The state before the first step, spread over the mesh.
 
     Raises:
       CheckpointError: if ``config.init`` names no weights.
@@ -144,16 +153,23 @@ def init_state(config: PretrainConfig) -> TrainState:
         model, params, _ = load_pretrained(config.init)
         if model.config != config.model:
             raise ValueError(f"init: {config.init} is another model, {model.config}")
-    else:
-        params = init_params(
+
+    def start():
+        fresh = init_params(
             config.model, jax.random.fold_in(jax.random.key(config.seed), config.steps)
         )
-    return TrainState(jnp.int32(0), params, make_optimizer(config).init(params))
+        chosen = params if config.init else fresh
+        return TrainState(jnp.int32(0), chosen, make_optimizer(config).init(chosen))
+
+    shardings = None if mesh is None else state_shardings(mesh, jax.eval_shape(start))
+    return jax.jit(start, out_shardings=shardings)()
 
 
-def random_batch(key: Array, sizes: np.ndarray, config: TaskConfig, count: int):
-    """``count`` tasks and their programs; see ``tasks.random_task``."""
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(count))
+def random_batch(
+    key: Array, sizes: np.ndarray, config: TaskConfig, count: int, mesh: Mesh | None = None
+) -> tuple[Task, Array]:
+    """``count`` tasks and their programs, spread over "data"; see ``tasks.random_task``."""
+    keys = jax.vmap(partial(jax.random.fold_in, key))(over_data(jnp.arange(count), mesh))
     return jax.vmap(lambda key: random_task(key, jnp.asarray(sizes), config))(keys)
 
 
@@ -164,14 +180,14 @@ def bucket_of_step(config: PretrainConfig, step: int) -> int:
     return int(np.random.default_rng((config.seed, step)).choice(len(sizes), p=shares))
 
 
-@partial(jax.jit, static_argnames=("config", "bucket"), donate_argnames="state")
+@partial(jax.jit, static_argnames=("config", "bucket", "mesh"), donate_argnames="state")
 def pretrain_step(
-    state: TrainState, config: PretrainConfig, bucket: int
+    state: TrainState, config: PretrainConfig, bucket: int, mesh: Mesh | None = None
 ) -> tuple[TrainState, dict]:
     """One step on new random tasks of one size bucket; metrics are scalars, in nats."""
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]
-    task, program = random_batch(key, sizes, config.tasks, config.batch_size)
+    task, program = random_batch(key, sizes, config.tasks, config.batch_size, mesh)
     weight = jnp.ones(config.batch_size)
     model, limit = Decoder(config.model), config.size_limits[bucket]
 
@@ -180,11 +196,21 @@ def pretrain_step(
 
     grads, metrics = jax.grad(loss, has_aux=True)(state.params)
     metrics["grad_norm"] = optax.tree.norm(grads)
-    return apply_gradients(state, grads, make_optimizer(config)), metrics
+    state = apply_gradients(state, grads, make_optimizer(config))
+    metrics["param_norm"] = optax.tree.norm(state.params)
+    if mesh is not None:
+        state = jax.lax.with_sharding_constraint(state, state_shardings(mesh, state))
+        metrics = jax.lax.with_sharding_constraint(metrics, replicated(mesh))
+    return state, metrics
 
 
 def evaluate(
-    params, config: PretrainConfig, tasks: int, samples: int = 8, temperature: float = 0.5
+    params,
+    config: PretrainConfig,
+    tasks: int,
+    samples: int = 8,
+    temperature: float = 0.5,
+    mesh: Mesh | None = None,
 ) -> dict[str, float]:
     """pass@1 and pass@k (k = ``samples``) on held-out random tasks, by the unbiased estimator.
 
@@ -197,7 +223,7 @@ def evaluate(
     for index, bucket in enumerate(buckets):
         count = max(round(tasks * len(bucket) / sizes), 1)
         chunks = [
-            _solved(params, config, index, start, samples, temperature)
+            _solved(params, config, index, start, samples, temperature, mesh)
             for start in range(0, count, EVAL_CHUNK)
         ]
         solved = np.concatenate([np.asarray(chunk) for chunk in chunks])[:count]
@@ -207,8 +233,8 @@ def evaluate(
     return {**means, "tasks": sum(len(rate) for rate in rates[1])}
 
 
-@partial(jax.jit, static_argnames=("config", "bucket", "samples"))
-def _solved(params, config, bucket, start, samples, temperature):
+@partial(jax.jit, static_argnames=("config", "bucket", "samples", "mesh"))
+def _solved(params, config, bucket, start, samples, temperature, mesh):
     """bool [EVAL_CHUNK, samples]: which sampled programs draw the held-out tasks from ``start``."""
     model, limit = Decoder(config.model), config.size_limits[bucket]
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]
@@ -223,4 +249,5 @@ def _solved(params, config, bucket, start, samples, temperature):
         pictures = jax.vmap(execute, (0, None))(found.program, task.input)
         return jnp.all(pictures == task.target, axis=(1, 2))
 
-    return jax.vmap(solve)(start + jnp.arange(EVAL_CHUNK))
+    solved = jax.vmap(solve)(over_data(start + jnp.arange(EVAL_CHUNK), mesh))
+    return solved if mesh is None else jax.lax.with_sharding_constraint(solved, replicated(mesh))

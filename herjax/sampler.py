@@ -18,10 +18,10 @@ from herjax.grammar import (
     NO_TOKEN,
     OP_SLOT,
     POINT1_SLOT,
-    SLOT_USED,
     SLOTS,
     decode,
     legal_points,
+    slots_used,
 )
 from herjax.model import Cache, Decoder
 from herjax.ops import END
@@ -107,7 +107,7 @@ def sample(
                 token = jnp.where(used, choice, END)
                 running = running & (choice != END)
             else:
-                used = running & SLOT_USED[tokens[OP_SLOT], slot]
+                used = running & slots_used(tokens[OP_SLOT])[:, slot]
                 token = jnp.where(used, first + choice, NO_TOKEN)
             tokens.append(token)
             log_probs.append(jnp.where(used, log_prob, 0.0))

@@ -15,7 +15,7 @@ from jax import Array
 
 from herjax.canonical import order_draws, simplify_draws
 from herjax.executor import OUTSIDE, execute, prune
-from herjax.ops import COLOURS, OPS, USES
+from herjax.ops import COLOURS, OPS, RECORD_SIZE, uses
 
 
 @struct.dataclass
@@ -53,7 +53,7 @@ def random_program(key: Array, height: Array, width: Array, max_draws: int) -> A
     rows = jax.random.randint(row_key, (2, max_draws), 0, height)
     cols = jax.random.randint(col_key, (2, max_draws), 0, width)
     fields = [op, colour, rows[0], cols[0], rows[1], cols[1]]
-    return jnp.where(USES[op], jnp.stack(fields, axis=-1), 0)
+    return jnp.where(uses(op), jnp.stack(fields, axis=-1), 0)
 
 
 def random_task(
@@ -87,7 +87,7 @@ def random_task(
         return jnp.all(input == target)
 
     blank = jnp.full(mask.shape, OUTSIDE, jnp.int8)
-    nothing = jnp.zeros((config.max_draws, USES.shape[1]), jnp.int32)
+    nothing = jnp.zeros((config.max_draws, RECORD_SIZE), jnp.int32)
     start = (program_key, blank, nothing, blank)
     _, input, program, target = jax.lax.while_loop(unchanged, attempt, start)
     program = canonical_program(program, input, height, width)

@@ -1,10 +1,12 @@
 import os
 
-# Compile fast rather than run fast; several devices, so that sharding can be tested.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_backend_optimization_level=0 --xla_force_host_platform_device_count=4"
+# Compile fast rather than run fast; and once for all processes that a worker's tests start.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath(
+    f".pytest_cache/jax-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 )
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"  # so that sharding can be tested
 
 import jax
 import pytest
@@ -18,7 +20,15 @@ from herjax.pretraining import init_params
 def tiny():
     """An untrained decoder for canvases up to 10x10."""
     config = ModelConfig(width=32, layers=3, program_layers=2, heads=2)
-    params = init_params(config, jax.random.key(0))
+    params = jax.jit(init_params, static_argnums=0)(config, jax.random.key(0))
     # Sharpen it, so that its choices differ by more than rounding errors.
     params = jax.tree.map(lambda leaf: 2 * leaf if leaf.ndim == 2 else leaf, params)
     return herjax.Pretrained(Decoder(config), params, {"sha256": "untrained"})
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny, tmp_path_factory):
+    """A folder with the untrained decoder, for the command lines."""
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    herjax.save_weights(folder, tiny.model.config, tiny.params, {"held_out": None})
+    return folder

@@ -7,6 +7,7 @@ import pytest
 
 import herjax
 from herjax import her
+from herjax.adaptation import epoch_metrics
 from herjax.her import AdaptConfig
 from herjax.train import program_loss
 from tests import referee
@@ -127,9 +128,10 @@ def test_attempts_in_hindsight_draw_their_own_pictures(tiny, target):
 def test_nothing_is_trained_twice_with_novelty(tiny, target):
     task = herjax.make_task(target)
     config = CONFIG
-    state = her.init_adaptation(tiny.params, config, jax.random.key(0), target.size)
+    state = her.init_adaptation(tiny.params, config, jax.random.key(0), target.shape)
     for _ in range(4):
-        state, metrics = her.compiled_epoch(tiny.model, state, task, config)
+        state = her.compiled_epochs(tiny.model, state, task, config, 1)
+        metrics = epoch_metrics(state.history, int(state.epoch) - 1)
         assert int(metrics.trained) <= config.pairs == 8
         assert int(metrics.trained) <= int(metrics.new) <= int(metrics.distinct)
         assert int(state.train.step) <= 2 * int(state.epoch)
@@ -145,7 +147,7 @@ def test_training_makes_own_picture_to_program_likelier(tiny, target):
     kept = np.flatnonzero(np.asarray(pairs.program[:, 0, 0]) > 0)[:12]
     pairs = jax.tree.map(lambda leaf: leaf[kept], pairs)
     count = len(kept) - 2  # the last two are not to be trained on
-    train = her.init_adaptation(tiny.params, config, jax.random.key(0), target.size).train
+    train = her.init_adaptation(tiny.params, config, jax.random.key(0), target.shape).train
     # Twenty passes, so that a pass in which nothing was learned cannot hide in noise.
     step = jax.jit(
         lambda train: her.train_on(tiny.model, train, task, pairs, count, config, jax.random.key(0))

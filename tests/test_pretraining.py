@@ -58,7 +58,7 @@ def test_init_starts_from_the_given_weights(tmp_path):
 def test_evaluate_counts_programs_that_draw_the_task(monkeypatch):
     """With a stand-in for sampling: task i of a bucket has i % 3 of 4 right programs."""
 
-    def solved(params, config, bucket, start, samples, temperature):
+    def solved(params, config, bucket, start, samples, temperature, mesh):
         tasks = start + np.arange(pretraining.EVAL_CHUNK)
         return np.arange(samples) < tasks[:, None] % 3
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,17 +45,30 @@ def test_token_log_probs_against_loops():
     assert np.allclose(log_probs, expected, atol=1e-5)
 
 
+@partial(jax.jit, static_argnames="model")
+def loss_of(model, params, task, program, weight):
+    return program_loss(model, params, task, program, weight, 25)
+
+
 def losses(tiny, task, program, weight):
-    return program_loss(tiny.model, tiny.params, task, program, jnp.asarray(weight), 25)
+    return loss_of(tiny.model, tiny.params, task, program, jnp.asarray(weight))
+
+
+@partial(jax.jit, static_argnames="count")
+def batch(seed, count):
+    return random_batch(jax.random.key(seed), SIZES, CONFIG, count)
 
 
 def test_loss_is_the_mean_over_the_tokens_of_the_weighted_programs(tiny):
-    task, program = random_batch(jax.random.key(0), SIZES, CONFIG, 12)
+    task, program = batch(0, 12)
     tokens = encode(program, task.width)
-    prefix = tiny.model.apply(tiny.params, task, 25, method=Decoder.encode)
-    log_probs, held = token_log_probs(
-        tiny.model.apply(tiny.params, prefix, tokens, task.width), tokens
-    )
+
+    @jax.jit
+    def score(params):
+        prefix = tiny.model.apply(params, task, 25, method=Decoder.encode)
+        return token_log_probs(tiny.model.apply(params, prefix, tokens, task.width), tokens)
+
+    log_probs, held = score(tiny.params)
     loss, metrics = losses(tiny, task, program, [1.0, 0.0] * 6)
     expected = -log_probs[::2].sum() / held[::2].sum()
     assert np.allclose(loss, expected, rtol=1e-5)
@@ -63,7 +78,7 @@ def test_loss_is_the_mean_over_the_tokens_of_the_weighted_programs(tiny):
 
 
 def test_loss_does_not_depend_on_programs_of_weight_zero_or_on_padding(tiny):
-    task, program = random_batch(jax.random.key(1), SIZES, CONFIG, 4)
+    task, program = batch(1, 4)
     loss, _ = losses(tiny, task, program, [1.0, 1.0, 0.0, 0.0])
     first = jax.tree.map(lambda leaf: leaf[:2], (task, jnp.pad(program, ((0, 0), (0, 4), (0, 0)))))
     assert np.allclose(losses(tiny, *first, [1.0, 1.0])[0], loss, rtol=1e-5)
@@ -72,7 +87,7 @@ def test_loss_does_not_depend_on_programs_of_weight_zero_or_on_padding(tiny):
 
 
 def test_training_on_one_batch_learns_it(tiny):
-    task, program = random_batch(jax.random.key(2), SIZES, CONFIG, 8)
+    task, program = batch(2, 8)
     optimizer = optax.adam(3e-3)
     state = TrainState(jnp.int32(0), tiny.params, optimizer.init(tiny.params))
 

@@ -1,0 +1,297 @@
+"""Many adaptations at once: every member has its own picture, weights, optimiser and key.
+
+Members of one canvas shape share one compiled program and stand in S slots, spread over the "data"
+axis of the mesh. Between chunks of epochs a member that has ended leaves its slot to the next one.
+A member's result is that of the same member run alone.
+
+On CPUs a device runs its members one after the other, which keeps the arrays of each in the cache;
+on accelerators the members of a device are one batch.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import Array
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from herjax.adaptation import Result, load_decoder, make_result
+from herjax.her import AdaptConfig, AdaptState, EpochMetrics, adapt_epochs, init_adaptation
+from herjax.model import Decoder
+from herjax.sharding import make_mesh, replicated, state_shardings
+from herjax.tasks import Task
+from herjax.weights import Pretrained
+
+SLOTS = {"cpu": 16, "gpu": 256, "tpu": 64}  # by platform, for each device on "data"
+CHUNK = 8  # epochs between two looks at who has ended
+
+
+def adapt_population(
+    params: Pretrained | dict | None,
+    tasks: Sequence[Task],
+    keys: Array,
+    *,
+    config: AdaptConfig | None = None,
+    mesh: Mesh | None = None,
+    slots: int = 0,
+    vectorize: bool | None = None,
+) -> list[Result]:
+    """Adapt one member for each pair of a task and a key; see ``Population`` for the options.
+
+    Args:
+      params: from ``load_pretrained`` (None: the shipped base), or parameters of its shape.
+      tasks: M tasks as from ``make_task``, of any canvas shapes; repeat one for several seeds.
+      keys: PRNG keys [M]; ``jax.random.key(seed)`` gives the member what ``adapt`` does.
+
+    Returns:
+      M results, in the order of the tasks.
+
+    Raises:
+      ValueError: if there is not one key for each task.
+      FloatingPointError: if the loss of a member is not finite.
+    """
+    model, weights = load_decoder(params)
+    config = config or AdaptConfig()
+    if len(tasks) != len(keys):
+        raise ValueError(f"{len(tasks)} tasks and {len(keys)} keys: they must pair up")
+    results = {}
+    for members in by_shape(tasks):
+        population = Population(
+            model,
+            weights,
+            [tasks[i] for i in members],
+            keys[np.array(members)],
+            config,
+            mesh=mesh,
+            slots=slots,
+            vectorize=vectorize,
+        )
+        while not population.done:
+            for advance in population.advance(CHUNK):
+                if advance.ended is not None:
+                    results[members[advance.member]] = make_result(advance.ended, config)
+    return [results[i] for i in range(len(tasks))]
+
+
+def by_shape(tasks: Sequence[Task]) -> list[list[int]]:
+    """Indices of the tasks, grouped by the shape of their canvas."""
+    groups = {}
+    for index, task in enumerate(tasks):
+        groups.setdefault(task.target.shape, []).append(index)
+    return list(groups.values())
+
+
+class Advance(NamedTuple):
+    """How far a member is after a chunk of epochs."""
+
+    member: int  # its index
+    epoch: int  # epochs done
+    best_accuracy: float
+    last: EpochMetrics  # of its last epoch
+    ended: AdaptState | None  # its last state, if it has ended
+
+
+@struct.dataclass
+class _Progress:
+    """How far the member in each slot is; whole on every device."""
+
+    epoch: Array  # int32 [S]
+    running: Array  # bool [S]
+    best_accuracy: Array  # float32 [S]
+    last: EpochMetrics  # [S, ...]
+
+
+def _shard(state: AdaptState, mesh: Mesh) -> AdaptState:
+    return jax.lax.with_sharding_constraint(state, state_shardings(mesh, state, ("data",)))
+
+
+@partial(jax.jit, static_argnames=("config", "shape", "mesh"))
+def _start(params, key_data, used, config, shape, mesh):
+    """Members before their first epoch; the unused ones never run."""
+    keys = jax.random.wrap_key_data(key_data)
+    state = jax.vmap(lambda key: init_adaptation(params, config, key, shape))(keys)
+    return _shard(state.replace(running=state.running & used), mesh)
+
+
+@partial(jax.jit, static_argnames="mesh", donate_argnames="state")
+def _replace(state, slots, new, mesh):
+    """``state`` with the members in some slots (bool [S]) replaced by those of ``new``."""
+
+    def choose(old, new):
+        return jnp.where(slots.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
+
+    return _shard(jax.tree.map(choose, state, new), mesh)
+
+
+@partial(jax.jit, static_argnames="mesh")
+def _gather(state, index, used, mesh):
+    """The members in the slots ``index`` (int [S']), of which only the ``used`` ones run."""
+    state = jax.tree.map(lambda leaf: leaf[index], state)
+    return _shard(state.replace(running=state.running & used), mesh)
+
+
+@partial(jax.jit, static_argnames="mesh")
+def _take(state, slot, mesh):
+    """One member, whole on every device."""
+    member = jax.tree.map(lambda leaf: leaf[slot], state)
+    return jax.lax.with_sharding_constraint(member, replicated(mesh))
+
+
+@partial(jax.jit, static_argnames="mesh")
+def _progress(state, mesh):
+    def last(history, epoch):
+        return jax.tree.map(lambda rows: rows[epoch - 1], history)
+
+    row = jax.vmap(last)(state.history, state.epoch)
+    progress = _Progress(state.epoch, state.running, state.best_accuracy, row)
+    return jax.lax.with_sharding_constraint(progress, replicated(mesh))
+
+
+@partial(jax.jit, static_argnames=("model", "config", "mesh", "vectorize"), donate_argnames="state")
+def _advance(model, state, tasks, config, epochs, mesh, vectorize):
+    """Every device runs its own members; there is no communication over "data"."""
+
+    def run(member):
+        return adapt_epochs(model, *member, config, epochs)
+
+    def run_all(*members):
+        return jax.vmap(run)(members) if vectorize else jax.lax.map(run, members)
+
+    return jax.shard_map(
+        run_all,
+        mesh=mesh,
+        in_specs=P("data"),
+        out_specs=P("data"),
+        # XLA sums in another order once an axis is left to it: only if there is a need.
+        axis_names={"data"} if mesh.shape["model"] > 1 else set(mesh.axis_names),
+        check_vma=False,
+    )(state, tasks)
+
+
+class Population:
+    """The members of one canvas shape, and the slots they run in.
+
+    ``state`` (AdaptState [S, ...]) and ``members`` (int32 [S]: who is in a slot, -1 for nobody) are
+    what to save; see ``restore``.
+    """
+
+    def __init__(
+        self,
+        model: Decoder,
+        params: dict,
+        tasks: Sequence[Task],
+        keys: Array,
+        config: AdaptConfig,
+        *,
+        mesh: Mesh | None = None,
+        slots: int = 0,
+        vectorize: bool | None = None,
+    ):
+        """Make empty slots.
+
+        Args:
+          model: the decoder.
+          params: its parameters, which every member starts from.
+          tasks: one a member, all of one canvas shape.
+          keys: PRNG keys, one a member.
+          config: of all members.
+          mesh: all devices on "data" if None.
+          slots: S, rounded up to a multiple of the "data" axis; 0: what suits the device.
+          vectorize: whether a device runs its members as one batch; None: not on CPUs.
+        """
+        self.model, self.config = model, config
+        self.mesh = mesh or make_mesh()
+        platform = self.mesh.devices.flat[0].platform
+        self.vectorize = platform != "cpu" if vectorize is None else vectorize
+        self.params = jax.device_put(params, state_shardings(self.mesh, params))
+        self.tasks = jax.tree.map(lambda *leaves: np.stack(leaves), *tasks)
+        self.key_data = np.asarray(jax.random.key_data(keys))
+        self.waiting = list(range(len(keys)))  # members that have not begun
+        slots = slots or self.mesh.shape["data"] * SLOTS.get(platform, 16)
+        self.members = np.full(self._round(min(slots, len(keys))), -1, np.int32)
+        self.state = self._start()
+
+    @property
+    def done(self) -> bool:
+        """Have all members ended?"""
+        return not self.waiting and not np.any(self.members >= 0)
+
+    def advance(self, epochs: int) -> list[Advance]:
+        """Run every member in a slot for at most so many epochs; how far each came.
+
+        A member that has ended leaves its slot.
+        """
+        self._fill()
+        tasks = jax.tree.map(self._of_slots, self.tasks)
+        self.state = _advance(
+            self.model, self.state, tasks, self.config, epochs, self.mesh, self.vectorize
+        )
+        # Devices end at different times; a collective that waits for the last too long aborts.
+        jax.block_until_ready(self.state)
+        progress = jax.device_get(_progress(self.state, self.mesh))
+        advances = []
+        for slot in np.flatnonzero(self.members >= 0):
+            mine = jax.tree.map(lambda leaf, slot=slot: leaf[slot], progress)
+            ended = None if mine.running else _take(self.state, slot, self.mesh)
+            member = int(self.members[slot])
+            advances.append(Advance(member, int(mine.epoch), mine.best_accuracy, mine.last, ended))
+            if ended is not None:
+                self.members[slot] = -1
+        return advances
+
+    def like(self, members: Sequence[int]) -> AdaptState:
+        """Shapes and shardings of a saved state with these members in its slots."""
+
+        def saved(leaf):
+            shape = (len(members), *leaf.shape[1:])
+            return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=replicated(self.mesh))
+
+        return jax.tree.map(saved, self.state)
+
+    def restore(self, state: AdaptState, members: Sequence[int], ended: set[int]) -> None:
+        """Go on from a saved state, of whatever mesh; members in ``ended`` are left out."""
+        members = np.array(members)
+        kept = [slot for slot, member in enumerate(members) if member >= 0 and member not in ended]
+        begun = ended.union(members[kept].tolist())
+        self.waiting = [member for member in self.waiting if member not in begun]
+        self.state, self.members = state, members
+        self._move(kept, max(len(self.members), len(kept)))
+
+    def _round(self, slots: int) -> int:
+        data = self.mesh.shape["data"]
+        return -(-slots // data) * data
+
+    def _of_slots(self, of_members: np.ndarray) -> np.ndarray:
+        """What belongs to the member in each slot; the first member's for empty ones."""
+        return of_members[np.maximum(self.members, 0)]
+
+    def _start(self) -> AdaptState:
+        shape = self.tasks.target.shape[1:]
+        key_data, used = self._of_slots(self.key_data), self.members >= 0
+        return _start(self.params, key_data, used, self.config, shape, self.mesh)
+
+    def _fill(self) -> None:
+        """Put waiting members into empty slots; without any, halve a batch that is half empty."""
+        empty = np.flatnonzero(self.members < 0)[: len(self.waiting)]
+        if len(empty):
+            self.members[empty] = self.waiting[: len(empty)]
+            self.waiting = self.waiting[len(empty) :]
+            fill = np.isin(np.arange(len(self.members)), empty)
+            self.state = _replace(self.state, fill, self._start(), self.mesh)
+        kept = np.flatnonzero(self.members >= 0)
+        half = self._round(len(self.members) // 2)
+        if self.vectorize and len(kept) <= half < len(self.members):
+            self._move(kept, half)
+
+    def _move(self, kept: Sequence[int], slots: int) -> None:
+        """Put what is in the ``kept`` slots into the first of so many new ones."""
+        slots = self._round(slots)
+        index, used = np.zeros(slots, int), np.arange(slots) < len(kept)
+        index[used] = kept
+        self.members = np.where(used, self.members[index], -1)
+        self.state = _gather(self.state, index, used, self.mesh)

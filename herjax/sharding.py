@@ -1,0 +1,84 @@
+"""Meshes of devices, and where arrays live on them. One device is a mesh of one.
+
+Axis "data" splits the batch of pretraining and the members of a population; axis "model" splits
+the matrices of the decoder (Megatron's layout: Shoeybi et al., 2019).
+"""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+AXES = ("data", "model")
+SPLIT_OUTPUT = ("query", "key", "value", "up")  # dense layers whose output is split over "model"
+SPLIT_INPUT = ("out", "down")  # those whose input is
+
+
+def parse_mesh(text: str) -> dict[str, int]:
+    """Sizes of the axes: "data:4,model:2", or "data:4"; a missing axis has size 1.
+
+    Raises:
+      ValueError: if an axis is unknown or said twice, or its size is no positive integer.
+    """
+    sizes = {}
+    for part in text.split(","):
+        name, _, size = part.partition(":")
+        if name not in AXES or name in sizes or not size.isdecimal() or int(size) < 1:
+            raise ValueError(f"mesh {text!r}: expected data:N or data:N,model:M with N, M >= 1")
+        sizes[name] = int(size)
+    return {name: sizes.get(name, 1) for name in AXES}
+
+
+def make_mesh(sizes: dict[str, int] | None = None) -> Mesh:
+    """A mesh over the first devices, or with all of them on "data".
+
+    Raises:
+      ValueError: if there are fewer devices than it needs.
+    """
+    devices = jax.devices()
+    sizes = sizes or {"data": len(devices), "model": 1}
+    shape = tuple(sizes[name] for name in AXES)
+    if math.prod(shape) > len(devices):
+        raise ValueError(
+            f"a mesh of {shape[0]} x {shape[1]} needs {math.prod(shape)} devices,"
+            f" here are {len(devices)}"
+        )
+    chosen = np.array(devices[: math.prod(shape)]).reshape(shape)
+    return Mesh(chosen, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def state_shardings(mesh: Mesh, tree: Any, leading: tuple = ()) -> Any:
+    """Shardings of a tree that may hold parameters and their optimiser state.
+
+    Args:
+      mesh: as from ``make_mesh``.
+      tree: arrays or their shapes.
+      leading: names of the mesh axes of the axes in front, ("data",) for members.
+    """
+
+    def sharding(path, leaf):
+        names = [getattr(key, "key", None) for key in path]
+        spec = list(leading)
+        if names[-1:] == ["kernel"] and leaf.ndim == len(leading) + 2:
+            spec += {
+                **{name: (None, "model") for name in SPLIT_OUTPUT},
+                **{name: ("model", None) for name in SPLIT_INPUT},
+            }.get(names[-2], ())
+        return NamedSharding(mesh, P(*spec))
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of what every device holds whole."""
+    return NamedSharding(mesh, P())
+
+
+def over_data(batch: Any, mesh: Mesh | None) -> Any:
+    """Inside ``jit``: spread the first axis of a tree of arrays over "data"."""
+    if mesh is None:
+        return batch
+    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, P("data")))

@@ -1,0 +1,54 @@
+"""Run the command lines as users do: in processes of their own."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def start(module, *arguments):
+    """Start ``python -m experiments.MODULE``."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment.pop("JAX_NUM_CPU_DEVICES", None)
+    return subprocess.Popen(
+        [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(module, *arguments):
+    """-> return code, standard output, standard error."""
+    process = start(module, *arguments)
+    out, err = process.communicate(timeout=400)
+    return process.returncode, out, err
+
+
+def stop_once(process, pattern, number):
+    """Send a signal when a line of standard output matches; -> return code, all output."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if re.search(pattern, line):
+            process.send_signal(number)
+            break
+    out, err = process.communicate(timeout=400)
+    return process.returncode, "".join(lines) + out, err
+
+
+def contents(folder):
+    """Every file below a folder and its bytes."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def without_times(path):
+    """A JSON file, or the lines of one, without what differs between two equal runs."""
+    lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+    return [{k: v for k, v in json.loads(line).items() if "second" not in k} for line in lines]

@@ -1,0 +1,83 @@
+"""python -m experiments.her_adapt"""
+
+import json
+import signal
+
+import pytest
+
+import herjax
+from tests import referee
+from tests.command_line import contents, run, start, stop_once, without_times
+
+FILES = (
+    "best_predictions.png",
+    "accuracy_distribution.png",
+    "solution.py",
+    "model/model.safetensors",
+)
+
+
+@pytest.fixture(scope="module")
+def adapted(tiny_weights, tmp_path_factory):
+    """One uninterrupted run of an untrained decoder."""
+    workdir = tmp_path_factory.mktemp("adapted") / "run"
+    arguments = [
+        "--task=12-squares",
+        f"--checkpoint={tiny_weights}",
+        "--save_weights",
+        "--programs=12,4",
+        "--temperatures=1.0,0.5",
+        "--max_epochs=8",
+        "--minibatch=2",
+        "--max_draws=8",
+    ]
+    code, out, err = run("her_adapt", *arguments, f"--workdir={workdir}")
+    assert code == 0, err
+    return workdir, arguments, out
+
+
+def test_her_adapt_writes_what_it_promises(adapted):
+    workdir, _, out = adapted
+    result = json.loads((workdir / "result.json").read_text())
+    assert result["task"] == "12-squares"
+    assert result["seed"] == 0
+    assert result["programs_sampled"] == 16 * result["epochs"] == 16 * 8
+    assert len(result["best_accuracy"]) == len(result["mean_accuracy"]) == 8
+    assert result["solved"] is False
+    assert {"seconds_compile", "seconds_run", "config", "versions", "device"} <= set(result)
+    picture = herjax.pictures()["12-squares"]
+    program = herjax.parse_program((workdir / "solution.py").read_text(), 6, 8)
+    drawn = referee.execute(program, picture.input)
+    assert (drawn == picture.target).mean() == pytest.approx(max(result["best_accuracy"]))
+    for name in ("best_predictions.png", "accuracy_distribution.png"):
+        assert (workdir / name).read_bytes().startswith(b"\x89PNG")
+    assert "not solved" in out
+    assert "def task(img):" in out
+
+
+def test_her_adapt_stopped_and_continued_ends_the_same(adapted, tmp_path):
+    uninterrupted, arguments, _ = adapted
+    workdir = tmp_path / "run"
+    arguments = [*arguments, f"--workdir={workdir}"]
+    code, out, err = stop_once(start("her_adapt", *arguments), r"^ +0 ", signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM, err
+    assert "saved after 1 epochs" in out
+    assert not (workdir / "result.json").exists()
+    code, out, err = run("her_adapt", *arguments)
+    assert code == 0, err
+    assert "resuming after 1 epochs" in out
+    assert without_times(workdir / "result.json") == without_times(uninterrupted / "result.json")
+    for name in FILES:
+        assert (workdir / name).read_bytes() == (uninterrupted / name).read_bytes()
+
+
+def test_her_adapt_keeps_a_finished_run_and_refuses_another_in_its_folder(adapted):
+    workdir, arguments, _ = adapted
+    before = contents(workdir)
+    code, out, _ = run("her_adapt", *arguments, f"--workdir={workdir}")
+    assert code == 0
+    assert "nothing to do" in out
+    code, _, err = run("her_adapt", *arguments, f"--workdir={workdir}", "--seed=1")
+    assert code == 2
+    assert "holds another run (different seeds)" in err
+    assert contents(workdir) == before

@@ -1,0 +1,82 @@
+"""Bad input, and the small commands."""
+
+import json
+
+import pytest
+
+import herjax
+from tests.command_line import contents, run
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("her_adapt", ["--task=26-squares"], "unknown task '26-squares'; one of 9-vertical-lines"),
+        ("her_adapt", ["--task=36-squares"], "36-squares is 12x12, larger than the model's canvas"),
+        ("her_adapt", ["--checkpoint=nowhere"], "no model 'nowhere': give one of"),
+        ("her_adapt", ["--programs=0"], "programs must be at least 1"),
+        ("her_adapt", ["--programs=a"], "--programs=a: expected ints"),
+        ("her_adapt", ["--temperatures=-1"], "temperatures must be above 0"),
+        ("her_adapt", ["--max_epochs=0"], "max_epochs must be at least 1"),
+        ("her_adapt", ["--seed=-1"], "seed"),
+        ("her_adapt", ["--no_such_flag=1"], "Unknown command line flag 'no_such_flag'"),
+        ("her_adapt", ["extra"], "unexpected argument 'extra'"),
+        ("ood", ["--samples=0"], "samples"),
+        ("pretrain", ["--preset=tiny", "--steps=0"], "steps must be at least 1"),
+        ("pretrain", ["--preset=huge"], "preset"),
+        ("pretrain", ["--preset=tiny", "--init=nowhere"], "no model 'nowhere': give one of"),
+        ("pretrain", ["--preset=tiny", "--init=base"], "init: base is another model"),
+        ("pretrain", ["--preset=tiny", "--muon_lr=nan"], "muon_lr must be positive"),
+        ("pretrain", ["--preset=tiny", "--model.heads=0"], "heads must be at least 1"),
+        ("her_adapt", ["--task=9-squares,x", "--seeds=2"], "unknown task 'x'"),
+        ("her_adapt", ["--seeds=0"], "seeds"),
+        ("her_adapt", ["--mesh=data:0"], "mesh 'data:0': expected data:N"),
+        ("pretrain", ["--preset=tiny", "--mesh=rows:2"], "mesh 'rows:2': expected data:N"),
+        ("pretrain", ["--preset=tiny", "--mesh=data:3"], "batch_size 16 is not a multiple of 3"),
+        ("pretrain", ["--preset=tiny", "--process_id=1"], "go together, and with --distributed"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    tmp_path, tiny_weights, module, arguments, message
+):
+    workdir = tmp_path / "run"
+    if module != "pretrain" and not any("--checkpoint" in a for a in arguments):
+        arguments = [f"--checkpoint={tiny_weights}", *arguments]
+    code, out, err = run(module, f"--workdir={workdir}", *arguments)
+    assert code == 2, err
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in out + err
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize("module", ["her_adapt", "ood", "pretrain"])
+def test_workdir_that_cannot_be_used_is_one_line(tmp_path, tiny_weights, module):
+    arguments = ["--preset=tiny"] if module == "pretrain" else [f"--checkpoint={tiny_weights}"]
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.write_text("mine")
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    before = contents(tmp_path)
+    for workdir in (file, folder):
+        code, out, err = run(module, f"--workdir={workdir}", *arguments)
+        assert code == 2, err
+        assert len(err.strip().splitlines()) == 1
+        assert str(workdir) in err
+    assert contents(tmp_path) == before
+
+
+def test_list_tasks():
+    code, out, _ = run("her_adapt", "--list_tasks")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(herjax.pictures())
+
+
+def test_ood_prints_and_saves(tiny_weights, tmp_path):
+    arguments = [f"--checkpoint={tiny_weights}", f"--workdir={tmp_path / 'ood'}"]
+    code, out, err = run("ood", "--samples=3", *arguments)
+    assert code == 0, err
+    saved = json.loads((tmp_path / "ood" / "ood.json").read_text())["pictures"]
+    assert saved["9-squares"]["source_best"] == 0.8148
+    assert all(0 <= row["mean"] <= row["best"] <= 1 for row in saved.values())
+    assert all(name in out for name in saved)

@@ -1,0 +1,42 @@
+"""python -m experiments.pretrain"""
+
+import signal
+import time
+
+import numpy as np
+
+import herjax
+from tests.command_line import run, start, without_times
+
+
+def test_pretraining_stopped_and_continued_ends_the_same(tmp_path):
+    arguments = ["--preset=tiny", "--eval_tasks=4", "--final_eval_tasks=4", "--log_every=1"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    code, _, err = run("pretrain", *arguments, f"--workdir={whole}")
+    assert code == 0, err
+
+    process = start("pretrain", *arguments, f"--workdir={parts}")
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        log = parts / "metrics.jsonl"
+        if log.exists() and log.read_text().count("\n") >= 3:
+            process.send_signal(signal.SIGINT)
+            break
+        time.sleep(0.05)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 128 + signal.SIGINT, err
+    assert "the same command continues" in out
+
+    code, out, err = run("pretrain", *arguments, f"--workdir={parts}")
+    assert code == 0, err
+    assert "resuming at step" in out
+    name = "model/model.safetensors"
+    assert (parts / name).read_bytes() == (whole / name).read_bytes()
+    assert without_times(parts / "metrics.jsonl") == without_times(whole / "metrics.jsonl")
+
+    code, _, err = run("pretrain", *arguments, f"--workdir={parts}", "--muon_lr=0.5")
+    assert code == 2
+    assert "holds another run (different muon_lr)" in err
+    model = herjax.load_pretrained(parts / "model")
+    assert model.info["programs_seen"] == 20 * 16
+    assert np.isfinite(model.info["held_out"]["pass@8"])

@@ -1,0 +1,123 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import herjax
+from herjax.adaptation import make_result
+from herjax.her import AdaptConfig
+from herjax.population import Population
+from herjax.sharding import make_mesh
+
+CONFIG = AdaptConfig(
+    programs=(12, 4), temperatures=(1.0, 0.5), minibatch=4, max_epochs=5, learning_rate=1e-4
+)
+RNG = np.random.default_rng(0)
+PICTURES = [RNG.integers(0, 10, (4, 5)) for _ in range(3)]
+SEEDS = [0, 1, 2, 0, 1]
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    """Two members share a picture; the fourth is blank, and solved in its first epoch."""
+    blank = np.zeros((4, 5), int)
+    pictures = (PICTURES[0], PICTURES[0], PICTURES[1], blank, PICTURES[2])
+    return [herjax.make_task(picture) for picture in pictures]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny, tasks):
+    """Every member run by itself."""
+    return [
+        herjax.adapt(task.target, params=tiny, seed=seed, config=CONFIG)
+        for task, seed in zip(tasks, SEEDS)
+    ]
+
+
+def keys(seeds):
+    return jnp.stack([jax.random.key(seed) for seed in seeds])
+
+
+def assert_same(result, other, tolerance=0.0):
+    """The same programs and epochs; losses and weights to a tolerance."""
+    assert result.solved == other.solved
+    assert len(result.history) == len(other.history)
+    assert np.array_equal(result.program, other.program)
+    for epoch, expected in zip(result.history, other.history):
+        assert np.array_equal(epoch.accuracy, expected.accuracy)
+        assert np.array_equal(epoch.best_picture, expected.best_picture)
+        assert abs(epoch.loss - expected.loss) <= tolerance
+    for leaf, expected in zip(jax.tree.leaves(result.params), jax.tree.leaves(other.params)):
+        assert np.abs(np.asarray(leaf) - np.asarray(expected)).max() <= tolerance
+
+
+def test_adapt_as_one_program_is_the_same_as_epoch_by_epoch(tiny, tasks, alone):
+    epochs = []
+    result = herjax.adapt(
+        tasks[0].target,
+        params=tiny,
+        seed=0,
+        config=CONFIG,
+        on_epoch=lambda state, metrics: epochs.append(metrics),
+    )
+    assert_same(result, alone[0])
+    assert len(epochs) == len(alone[0].history) == 5
+
+
+def run(tiny, tasks, seeds, devices, **options):
+    mesh = make_mesh({"data": devices, "model": 1})
+    return herjax.adapt_population(tiny, tasks, keys(seeds), config=CONFIG, mesh=mesh, **options)
+
+
+@pytest.mark.parametrize("slots", [2, 0])
+def test_members_end_bit_for_bit_as_if_run_alone(tiny, tasks, alone, slots):
+    for result, expected in zip(run(tiny, tasks, SEEDS, 1, slots=slots), alone):
+        assert_same(result, expected)
+    assert alone[3].solved  # made room
+    assert len(alone[3].history) == 1
+
+
+def test_on_several_devices_it_does_not_matter_who_else_runs(tiny, tasks, alone):
+    together = run(tiny, tasks, SEEDS, 4)
+    single = run(tiny, tasks[2:3], SEEDS[2:3], 4)
+    assert_same(single[0], together[2])
+    for result, expected in zip(together, alone):  # XLA sums in another order
+        assert_same(result, expected, tolerance=1e-3)
+
+
+def test_members_as_one_batch_end_as_if_run_alone(tiny, tasks, alone):
+    """As on accelerators: other sums, so the losses agree to rounding; half-empty batches halve."""
+    for result, expected in zip(run(tiny, tasks, SEEDS, 1, vectorize=True), alone):
+        assert_same(result, expected, tolerance=1e-3)
+
+
+def test_a_population_goes_on_from_a_saved_state_on_another_mesh(tiny, tasks, alone):
+    def make(devices):
+        mesh = make_mesh({"data": devices, "model": 1})
+        return Population(tiny.model, tiny.params, tasks, keys(SEEDS), CONFIG, mesh=mesh, slots=4)
+
+    first = make(1)
+    ended = {a.member: a.ended for a in first.advance(3) if a.ended is not None}
+    assert len(ended) == 1
+    state, members = jax.device_get(first.state), first.members.tolist()
+    second = make(2)
+    shapes = jax.tree.map(lambda leaf: leaf.shape, second.like(members))
+    assert shapes == jax.tree.map(lambda leaf: leaf.shape, state)
+    second.restore(state, members, set(ended))
+    while not second.done:
+        ended |= {a.member: a.ended for a in second.advance(2) if a.ended is not None}
+    assert sorted(ended) == [0, 1, 2, 3, 4]
+    for member, state in ended.items():
+        assert_same(make_result(state, CONFIG), alone[member], tolerance=1e-3)
+
+
+def test_not_finite_loss_is_named(tiny, tasks):
+    params = jax.tree.map(lambda leaf: leaf * np.nan, tiny.params)
+    broken = tiny._replace(params=params)
+    with pytest.raises(FloatingPointError, match="loss nan in epoch 0 at learning_rate 0.0001"):
+        herjax.adapt(tasks[0].target, params=broken, config=CONFIG)
+
+
+def test_tasks_and_keys_must_pair_up(tiny, tasks):
+    with pytest.raises(ValueError, match="5 tasks and 2 keys: they must pair up"):
+        run(tiny, tasks, [0, 1], 1)

@@ -1,0 +1,88 @@
+"""Pretraining on meshes of CPU devices."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from herjax import pretraining
+from herjax.pretraining import PRESETS, bucket_of_step, init_state, pretrain_step
+from herjax.sharding import make_mesh, parse_mesh
+
+TINY = dataclasses.replace(PRESETS["tiny"], steps=40, size_limits=(36,))
+
+
+def train(sizes):
+    """-> final state, losses and gradient norms, and which held-out programs are right."""
+    mesh = sizes and make_mesh(sizes)
+    state, metrics = init_state(TINY, mesh), []
+    for step in range(TINY.steps):
+        state, values = pretrain_step(state, TINY, bucket_of_step(TINY, step), mesh)
+        metrics.append([float(values["loss"]), float(values["grad_norm"])])
+    solved = pretraining._solved(state.params, TINY, 0, 0, 64, 1.0, mesh)
+    return state, np.array(metrics), np.asarray(solved)
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return train(None)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        pytest.param({"data": 1, "model": 1}, marks=pytest.mark.slow),
+        {"data": 2, "model": 1},
+        pytest.param({"data": 4, "model": 1}, marks=pytest.mark.slow),
+        {"data": 8, "model": 1},
+        {"data": 4, "model": 2},
+    ],
+)
+def test_every_mesh_gives_the_same_losses_and_samples(expected, sizes):
+    state, metrics, solved = train(sizes)
+    assert np.allclose(metrics, expected[1], rtol=1e-5, atol=1e-5)
+    assert np.array_equal(solved, expected[2])
+    assert 0 < solved.sum() < solved.size
+    devices = sizes["data"] * sizes["model"]
+    for leaf in jax.tree.leaves(state):
+        assert len(leaf.sharding.device_set) == devices
+
+
+def test_matrices_and_their_momenta_are_split_over_model():
+    state = init_state(TINY, make_mesh({"data": 2, "model": 2}))
+    split = {
+        path[-2].key: leaf.sharding.spec
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+        if "model" in leaf.sharding.spec
+    }
+    column, row = P(None, "model"), P("model", None)
+    assert split == {
+        **dict.fromkeys(["query", "key", "value", "up"], column),
+        "out": row,
+        "down": row,
+    }
+    count = sum("model" in leaf.sharding.spec for leaf in jax.tree.leaves(state))
+    assert count == 2 * 6 * TINY.model.layers  # parameters and momenta
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [("data:8", (8, 1)), ("data:4,model:2", (4, 2)), ("model:3", (1, 3))],
+)
+def test_parse_mesh(text, sizes):
+    assert parse_mesh(text) == {"data": sizes[0], "model": sizes[1]}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8", "data", "data:", "data:0", "data:-1", "x:2", "data:2,data:2"]
+)
+def test_bad_meshes_are_refused(text):
+    with pytest.raises(ValueError, match="expected data:N"):
+        parse_mesh(text)
+
+
+def test_too_large_a_mesh_is_refused():
+    with pytest.raises(ValueError, match="a mesh of 64 x 1 needs 64 devices, here are 8"):
+        make_mesh({"data": 64, "model": 1})
