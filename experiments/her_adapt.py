@@ -43,10 +43,9 @@ SLOTS = flags.DEFINE_integer(
     "slots", 0, "Members at the same time; 0: what suits the device.", lower_bound=0
 )
 SAVE_WEIGHTS = flags.DEFINE_bool("save_weights", False, "Keep the adapted weights, in model/.")
+SAVE_EVERY = flags.DEFINE_float("save_every", 20.0, "Seconds between checkpoints.", lower_bound=0)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/TASK-seedSEED.")
 config_lib.define_flags(AdaptConfig())
-
-SAVE_EVERY = 20.0  # seconds between checkpoints
 
 
 class Member(NamedTuple):
@@ -209,7 +208,7 @@ def run_group(
             if stop.came():
                 save()
                 stop.leave(f"saved after {epochs.sum()} epochs")
-            if time.monotonic() - saved_at > SAVE_EVERY:
+            if time.monotonic() - saved_at >= SAVE_EVERY.value:
                 save()
                 saved_at = time.monotonic()
 

@@ -1,0 +1,293 @@
+"""How fast herjax is on this machine: python -m experiments.bench --workdir=runs/bench
+
+Speeds of every stage, as they are and as a fraction of a ceiling measured in the same run: the
+dense matrix-product rate, or for decoding the slower of arithmetic and memory. Prints tables and
+writes bench.json. The operations assumed are those of herjax/costs.py.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import resource
+import sys
+import tempfile
+import time
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+from skimage import draw as skimage_draw
+
+import herjax
+from experiments import cli
+from herjax import costs, her
+from herjax.her import AdaptConfig
+from herjax.ops import COLUMN, LINE, RECTANGLE, ROW
+from herjax.population import Population
+from herjax.pretraining import PRESETS, init_state, pretrain_step
+from herjax.sampler import sample
+from herjax.tasks import canonical_program, random_program
+from herjax.weights import write_atomically
+
+WORKDIR = flags.DEFINE_string("workdir", "runs/bench", "Folder for bench.json.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")
+MEMBERS = flags.DEFINE_string("members", None, "Sizes of populations; default by device.")
+CELLS, DRAWS = 100, 32  # of the canvas 10x10 and the programs that are timed
+
+
+def seconds(run, repeats: int = 5) -> float:
+    """Best time of ``run``, which returns arrays, after one call to warm up."""
+    jax.block_until_ready(run())
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(run())
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def ceilings() -> dict[str, float]:
+    """Dense matrix products, FLOP/s, by type; and copying, bytes/s read and written."""
+    size = 1024 if jax.default_backend() == "cpu" else 8192
+    rates = {}
+    for dtype in ("float32", "bfloat16"):
+        x = jnp.ones((size, size), dtype)
+        rates[f"matmul_{dtype}"] = 2 * size**3 / seconds(partial(jax.jit(jnp.dot), x, x))
+    if jax.default_backend() == "cpu":  # NumPy copies faster than XLA, into pages already there
+        x, y = np.ones((2, 2**26), np.float32)
+        rates["copy"] = 2 * x.nbytes / seconds(partial(np.copyto, y, x))
+    else:
+        x = jnp.ones(2**30, jnp.float32)
+        rates["copy"] = 2 * x.nbytes / seconds(partial(jax.jit(lambda x: x + 1), x))
+    return rates
+
+
+def interpret(program: np.ndarray, input: np.ndarray) -> np.ndarray:
+    """The plain interpreter: NumPy and scikit-image, a draw at a time."""
+    picture = input.copy()
+    for op, colour, r1, c1, r2, c2 in program:
+        if op == LINE:
+            picture[skimage_draw.line(r1, c1, r2, c2)] = colour
+        elif op == RECTANGLE:
+            top, left = min(r1, r2), min(c1, c2)
+            picture[skimage_draw.rectangle((top, left), (max(r1, r2), max(c1, c2)))] = colour
+        elif op == ROW:
+            picture[r1] = colour
+        elif op == COLUMN:
+            picture[:, c1] = colour
+        elif op:
+            picture[r1, c1] = colour
+    return picture
+
+
+def bench_executor(count: int = 4096) -> dict[str, float]:
+    """Programs of 5 draws on 10x10, as in pretraining, and of 32."""
+    rows = {}
+    for draws in (5, DRAWS):
+        keys = jax.random.split(jax.random.key(0), count)
+        make = jax.vmap(partial(random_program, height=10, width=10, max_draws=draws))
+        programs = jax.jit(make)(keys)
+        blank = jnp.zeros((10, 10), jnp.int8)
+        run = jax.jit(jax.vmap(herjax.execute, (0, None)))
+        rate = count / seconds(partial(run, programs, blank))
+        some, canvas = np.asarray(programs[:512]), np.asarray(blank)
+        start = time.perf_counter()
+        expected = [interpret(program, canvas) for program in some]
+        plain = len(some) / (time.perf_counter() - start)
+        if not np.array_equal(expected, run(programs[:512], blank)):
+            raise AssertionError("the executor and the plain interpreter differ")
+        mean_draws = float((programs[..., 0] > 0).sum() / count)
+        rows[f"up to {draws} draws"] = {
+            "programs/s": rate,
+            "draws/s": rate * mean_draws,
+            "plain interpreter programs/s": plain,
+            "ratio": rate / plain,
+        }
+    return rows
+
+
+def bench_sampling(pretrained: herjax.Pretrained, task: herjax.Task, ceiling: dict) -> dict:
+    """Programs of exactly 32 draws."""
+    model, rows = pretrained.model, {}
+    shape = model.config
+    for programs in (16, 64, 256):
+        run = jax.jit(
+            lambda params, key, programs=programs: (
+                sample(model, params, task, key, jnp.ones(programs), DRAWS, CELLS, DRAWS).program
+            )
+        )
+        spent = seconds(partial(run, pretrained.params, jax.random.key(0)), 3)
+        flops = costs.encode_flops(shape, CELLS) + costs.decode_flops(shape, CELLS, DRAWS, programs)
+        moved = costs.decode_bytes(shape, CELLS, DRAWS, programs)
+        roof = max(flops / ceiling["matmul_float32"], moved / ceiling["copy"])
+        rows[f"G = {programs}"] = {
+            "programs/s": programs / spent,
+            "tokens/s": 4 * DRAWS * programs / spent,
+            "MFLOP a program": flops / programs / 1e6,
+            "MB a program": moved / programs / 1e6,
+            "of roofline": roof / spent,
+        }
+    return rows
+
+
+def bench_training(ceiling: dict) -> dict:
+    """Pretraining steps of the base, by bucket of canvas areas; making the tasks included."""
+    config, rows = PRESETS["base"], {}
+    for bucket, cells in enumerate(config.size_limits):
+        if cells not in (56, 100):
+            continue
+        state = [init_state(config)]
+
+        def run(state=state, bucket=bucket):
+            state[0], metrics = pretrain_step(state[0], config, bucket)
+            return metrics["loss"]
+
+        spent = seconds(run, 3)
+        flops = costs.muon_flops(config.model) + costs.train_flops(
+            config.model, cells, config.tasks.max_draws, config.batch_size
+        )
+        rows[f"batch 128, {cells} cells"] = {
+            "programs/s": config.batch_size / spent,
+            "GFLOP a step": flops / 1e9,
+            "of ceiling": flops / spent / ceiling["matmul_float32"],
+        }
+    return rows
+
+
+def bench_epoch(pretrained: herjax.Pretrained, task: herjax.Task) -> dict[str, float]:
+    """Seconds of an epoch of the default settings, and of its stages run apart."""
+    model, params, config = pretrained.model, pretrained.params, AdaptConfig()
+    shape, key = task.target.shape, jax.random.key(0)
+    draws = her.max_draws(config, CELLS)
+    temperatures = jnp.array(config.epoch_temperatures)
+    draw = jax.jit(lambda p: sample(model, p, task, key, temperatures, draws, CELLS).program)
+    programs = draw(params)
+
+    @jax.jit
+    def run_and_rewrite(programs):
+        rewrite = jax.vmap(canonical_program, (0, None, None, None))
+        programs = rewrite(programs, task.input, task.height, task.width)
+        return jax.vmap(herjax.execute, (0, None))(programs, task.input)
+
+    attempts = jax.jit(lambda p: her.attempt(model, p, task, config, key))(params)
+    pairs = jax.tree.map(lambda leaf: leaf[: config.pairs], attempts)
+    train = jax.jit(lambda s: her.train_on(model, s, task, pairs, config.pairs, config, key)[1])
+
+    start = jax.jit(lambda: her.init_adaptation(params, config, key, shape))
+    times = {
+        "sample": seconds(partial(draw, params)),
+        "run and rewrite": seconds(partial(run_and_rewrite, programs)),
+        "train": seconds(partial(train, start().train)),
+    }
+    state = [start()]
+
+    def epoch():  # epoch after epoch of one adaptation, as it is used
+        state[0] = her.compiled_epochs(model, state[0], task, config, 1)
+        return state[0].epoch
+
+    return {**times, "whole epoch": seconds(epoch)}
+
+
+def bench_population(pretrained: herjax.Pretrained, task: herjax.Task, epochs: int = 4) -> dict:
+    """Members at once, against as many single runs of the same epochs one after the other."""
+    if MEMBERS.value:
+        counts = [int(count) for count in MEMBERS.value.split(",")]
+    else:
+        counts = [1, 4, 16] if jax.default_backend() == "cpu" else [1, 16, 64, 256]
+    rows, alone = {}, None
+    for members in counts:
+        keys = jax.vmap(jax.random.key)(jnp.arange(members))
+        mesh = cli.mesh(members)
+        population = Population(
+            *(pretrained.model, pretrained.params, [task] * members, keys, AdaptConfig()), mesh=mesh
+        )
+        population.advance(1)
+        start = time.perf_counter()
+        population.advance(epochs)
+        spent = (time.perf_counter() - start) / epochs
+        alone = alone or spent
+        rows[f"{members} members"] = {
+            "devices": mesh.size,
+            "seconds an epoch of all": spent,
+            "over single runs": spent / (members * alone),
+            "programs/s": members * len(AdaptConfig().epoch_temperatures) / spent,
+        }
+    return rows
+
+
+def bench_compilation(pretrained: herjax.Pretrained, task: herjax.Task) -> dict[str, float]:
+    """Seconds to trace and compile the adaptation: cold, and with the persistent cache."""
+    config = AdaptConfig()
+    state = her.init_adaptation(pretrained.params, config, jax.random.key(0), task.target.shape)
+    times = {}
+    with tempfile.TemporaryDirectory() as folder:
+        before = jax.config.jax_compilation_cache_dir
+        jax.config.update("jax_compilation_cache_dir", folder)
+        for name in ("cold", "persistent cache"):
+            jax.clear_caches()
+            start = time.perf_counter()
+            her.compiled_epochs.lower(pretrained.model, state, task, config, 1).compile()
+            times[name] = time.perf_counter() - start
+        jax.config.update("jax_compilation_cache_dir", before)
+    return times
+
+
+def peak_memory() -> int:
+    """Most bytes held so far: by the device if it counts them, else by this process."""
+    stats = jax.devices()[0].memory_stats() or {}
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    return (
+        stats.get("peak_bytes_in_use") or unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
+
+
+def show(console: Console, name: str, values: dict) -> None:
+    """A table of rows of numbers, or of single numbers."""
+    rows = values if isinstance(next(iter(values.values())), dict) else {"": values}
+    columns = list(next(iter(rows.values())))
+    table = Table(name, *columns)
+    for label, row in rows.items():
+        table.add_row(label, *(f"{row[column]:,.4g}" for column in columns))
+    console.print(table)
+
+
+def main(_):
+    cli.use_devices(cpu_devices=os.cpu_count())
+    folder = pathlib.Path(WORKDIR.value)
+    pretrained = herjax.load_pretrained(CHECKPOINT.value)
+    cli.claim(folder, {"bench": True, "weights_sha256": pretrained.info["sha256"]})
+    task = herjax.make_task(herjax.pictures()["25-squares"].target)
+    ceiling = ceilings()
+    results = {"ceilings, per second": ceiling}
+    console = Console(width=120)
+    show(console, "ceilings, per second", ceiling)
+    for name, run in {
+        "executor, 10x10": bench_executor,
+        f"sampling, 10x10, {DRAWS} draws": partial(bench_sampling, pretrained, task, ceiling),
+        "pretraining": partial(bench_training, ceiling),
+        "HER epoch, 25-squares, seconds": partial(bench_epoch, pretrained, task),
+        "population, 25-squares": partial(bench_population, pretrained, task),
+        "compiling the adaptation, seconds": partial(bench_compilation, pretrained, task),
+    }.items():
+        results[name] = run()
+        show(console, name, results[name])
+    results["peak memory, bytes"] = peak_memory()
+    console.print(f"peak memory: {results['peak memory, bytes'] / 1e9:.2f} GB")
+    about = {
+        "device": jax.devices()[0].device_kind,
+        "cpu_count": os.cpu_count(),
+        "versions": cli.versions(),
+        "model": dataclasses.asdict(pretrained.model.config),
+    }
+    text = json.dumps({**about, **results}, indent=2) + "\n"
+    write_atomically(folder / "bench.json", text.encode())
+    console.print(f"written: {folder / 'bench.json'}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,70 @@
+"""Two real processes of two CPU devices each, against one process of four devices."""
+
+import socket
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tests.command_line import run, start, without_times
+
+
+def two_processes(module, *arguments):
+    """-> return codes, standard outputs, standard errors."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    flags = ["--distributed", f"--coordinator=localhost:{port}", "--num_processes=2"]
+    started = [start(module, *arguments, *flags, f"--process_id={i}") for i in range(2)]
+    finished = [(process.communicate(timeout=400), process.returncode) for process in started]
+    return [code for _, code in finished], *zip(*(texts for texts, _ in finished))
+
+
+def weights(folder):
+    return safetensors.numpy.load_file(folder / "model.safetensors")
+
+
+def test_pretraining_in_two_processes_equals_one(tmp_path):
+    arguments = ["--preset=tiny", "--mesh=data:4", "--size_limits=36", "--snapshots="]
+    arguments += ["--steps=12", "--log_every=4", "--eval_tasks=16", "--final_eval_tasks=16"]
+    code, _, err = run("pretrain", *arguments, f"--workdir={tmp_path / 'one'}")
+    assert code == 0, err
+    codes, outs, errs = two_processes("pretrain", *arguments, f"--workdir={tmp_path / 'two'}")
+    assert codes == [0, 0], errs
+    assert "held-out" in outs[0]
+    assert "held-out" not in outs[1]
+    one, two = (without_times(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    assert len(one) == len(two) > 3
+    for expected, line in zip(one, two):
+        assert line == pytest.approx(expected, abs=1e-5, rel=1e-5)
+    expected, found = weights(tmp_path / "one" / "model"), weights(tmp_path / "two" / "model")
+    for name, leaf in expected.items():
+        assert np.allclose(found[name], leaf, atol=1e-5), name
+    # One process goes on from what two have saved.
+    code, out, _ = run("pretrain", *arguments, f"--workdir={tmp_path / 'two'}", "--mesh=data:1")
+    assert "nothing to do" in out
+
+
+def test_a_population_in_two_processes_equals_one(tiny_weights, tmp_path):
+    arguments = ["--task=9-squares,9-vertical-lines", "--seeds=3", "--mesh=data:4"]
+    arguments += [f"--checkpoint={tiny_weights}", "--programs=8", "--max_epochs=3"]
+    arguments += ["--minibatch=2", "--max_draws=6", "--learning_rate=1e-4"]
+    code, _, err = run("her_adapt", *arguments, f"--workdir={tmp_path / 'one'}")
+    assert code == 0, err
+    codes, outs, errs = two_processes("her_adapt", *arguments, f"--workdir={tmp_path / 'two'}")
+    assert codes == [0, 0], errs
+    assert "9-squares, seed 2" in outs[0]
+    assert "9-squares" not in outs[1]
+    one, two = (without_times(tmp_path / name / "results.jsonl") for name in ("one", "two"))
+    assert len(one) == 6
+    assert one == two
+
+
+def test_bad_input_stops_both_processes(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    codes, _, errs = two_processes(
+        "pretrain", "--preset=tiny", "--mesh=data:4", f"--workdir={tmp_path}"
+    )
+    assert codes == [2, 2]
+    assert "is not empty and holds no run" in errs[0]
+    assert "the first process failed" in errs[1]

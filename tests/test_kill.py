@@ -1,0 +1,74 @@
+"""SIGKILL at random moments: the same command ends with the same bytes as an undisturbed run."""
+
+import json
+import random
+import time
+
+import pytest
+
+from tests.command_line import run, start, without_times
+
+PRETRAIN = ["--preset=tiny", "--size_limits=36", "--snapshots=10", "--steps=60"]
+PRETRAIN += ["--checkpoint_every=5", "--eval_every=20", "--eval_tasks=16", "--final_eval_tasks=16"]
+ADAPT = ["--programs=8", "--minibatch=2", "--max_draws=6", "--save_every=0", "--save_weights"]
+KINDS = {
+    "pretrain": ("pretrain", PRETRAIN),
+    "adapt": ("her_adapt", [*ADAPT, "--task=9-squares", "--max_epochs=40"]),
+    "population": (
+        "her_adapt",
+        [*ADAPT, "--task=9-squares,9-vertical-lines", "--seeds=2", "--slots=2", "--max_epochs=24"],
+    ),
+}
+
+
+def outcome(folder):
+    """What a run leaves behind that must not depend on its interruptions, by file name."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if not path.is_file() or name.startswith("checkpoints"):
+            continue
+        json_file = path.suffix in (".json", ".jsonl") and path.name != "run.json"
+        if path.name == "config.json":
+            found[name] = json.loads(path.read_text())
+        else:
+            found[name] = without_times(path) if json_file else path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "kills"),
+    [
+        ("adapt", 1),
+        *(pytest.param(kind, 7, marks=pytest.mark.slow) for kind in KINDS),
+    ],
+)
+def test_killed_runs_end_bit_for_bit_the_same(tiny_weights, tmp_path, kind, kills):
+    module, arguments = KINDS[kind]
+    if module == "her_adapt":
+        arguments = [*arguments, f"--checkpoint={tiny_weights}"]
+    for name in ("cold", "whole"):  # the second finds everything compiled
+        begin = time.monotonic()
+        code, _, err = run(module, *arguments, f"--workdir={tmp_path / name}")
+        assert code == 0, err
+        seconds = time.monotonic() - begin
+    expected = outcome(tmp_path / "whole")
+    assert len(expected) > 4
+    assert outcome(tmp_path / "cold") == expected
+    moments = random.Random(kind)
+    resumed = 0
+    for kill in range(kills):
+        workdir = tmp_path / f"killed-{kill}"
+        process = start(module, *arguments, f"--workdir={workdir}")
+        time.sleep(moments.uniform(0.3, 0.95) * seconds)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -9, "it ended before it was killed"
+        code, out, err = run(module, *arguments, f"--workdir={workdir}")
+        assert code == 0, err
+        resumed += "resuming" in out
+        assert outcome(workdir) == expected
+    print(
+        f"{kind}: {kills} of {kills} killed runs end the same, {resumed} resumed from a checkpoint"
+    )
+    assert resumed > 0 or kills == 1
