@@ -1,9 +1,12 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import herjax
+from herjax.executor import draw_count
 from herjax.grammar import encode
 from herjax.model import MASKED, Decoder, ModelConfig, canvas_cells, program_mask
 from herjax.sampler import sample
@@ -21,8 +24,12 @@ def batch():
 
 
 def full_pass(tiny, task, tokens, size=100):
-    prefix = tiny.model.apply(tiny.params, task, size, method=Decoder.encode)
-    return tiny.model.apply(tiny.params, prefix, tokens, task.width)
+    @jax.jit
+    def run(params):
+        prefix = tiny.model.apply(params, task, size, method=Decoder.encode)
+        return tiny.model.apply(params, prefix, tokens, task.width)
+
+    return run(tiny.params)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +94,20 @@ def test_temperature_zero_takes_the_best_token_everywhere(tiny, batch):
         rows = scores.shape[1] if slot else found.tokens.shape[1]
         used = held[:, :rows, slot]
         assert np.allclose(log_probs[:, :rows, slot][used], best[:, :rows][used], atol=1e-5)
+
+
+def test_no_program_ends_before_min_draws(tiny, batch):
+    task = jax.tree.map(lambda leaf: leaf[0], batch[0])
+
+    @partial(jax.jit, static_argnums=0)
+    def lengths(least):
+        key, ones = jax.random.key(4), jnp.ones(200)
+        found = sample(tiny.model, tiny.params, task, key, ones, 6, 30, least)
+        return draw_count(found.program)
+
+    assert lengths(0).min() < 4
+    assert lengths(4).min() == 4
+    assert lengths(6).min() == 6
 
 
 def test_sampling_follows_the_model(tiny, batch):
