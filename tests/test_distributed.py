@@ -60,6 +60,7 @@ def test_a_population_in_two_processes_equals_one(tiny_weights, tmp_path):
     assert one == two
 
 
+@pytest.mark.slow
 def test_bad_input_stops_both_processes(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     codes, _, errs = two_processes(

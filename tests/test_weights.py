@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.checkpoint import CheckpointError, Checkpoints
+from herjax.checkpoint import CheckpointError
 
 
 @pytest.fixture
@@ -82,23 +82,3 @@ def test_shipped_models_load_and_draw(name):
     accuracy = herjax.pixel_accuracy(herjax.execute(found.program[0], task.input), task.target)
     assert accuracy == 1.0 or name == "base-weak-1"
     assert shipped.info["held_out"]["tasks"] >= 1000
-
-
-def test_checkpoints_restore_the_newest(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "c")
-    assert checkpoints.restore_latest({"x": np.zeros(3)}) is None
-    for step in (1, 2, 3):
-        checkpoints.save(step, {"x": np.arange(3.0) * step})
-    step, state = Checkpoints(tmp_path / "c").restore_latest({"x": np.zeros(3)})
-    assert step == 3
-    assert np.array_equal(state["x"], [0, 3, 6])
-
-
-def test_damaged_checkpoint_is_named(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "c")
-    checkpoints.save(7, {"x": np.arange(3000.0)})
-    for path in (tmp_path / "c" / "7").rglob("*"):
-        if path.is_file():
-            path.write_bytes(b"")
-    with pytest.raises(CheckpointError, match="damaged checkpoint: step 7"):
-        Checkpoints(tmp_path / "c").restore_latest({"x": np.zeros(3000)})
