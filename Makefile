@@ -17,7 +17,7 @@ run: $(VENV)/installed
 	$(VENV)/bin/python -m experiments.her_adapt --task=25-squares
 
 test: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadfile --cov=herjax --durations=10
+	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=worksteal --cov=herjax --durations=10
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

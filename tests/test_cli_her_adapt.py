@@ -1,6 +1,7 @@
 """python -m experiments.her_adapt"""
 
 import json
+import re
 import signal
 
 import pytest
@@ -61,11 +62,12 @@ def test_her_adapt_stopped_and_continued_ends_the_same(adapted, tmp_path):
     arguments = [*arguments, f"--workdir={workdir}"]
     code, out, err = stop_once(start("her_adapt", *arguments), r"^ +0 ", signal.SIGTERM)
     assert code == 128 + signal.SIGTERM, err
-    assert "saved after 1 epochs" in out
+    epochs = int(re.search(r"saved after (\d) epochs", out).group(1))
+    assert 1 <= epochs < 8
     assert not (workdir / "result.json").exists()
     code, out, err = run("her_adapt", *arguments)
     assert code == 0, err
-    assert "resuming after 1 epochs" in out
+    assert f"resuming after {epochs} epochs" in out
     assert without_times(workdir / "result.json") == without_times(uninterrupted / "result.json")
     for name in FILES:
         assert (workdir / name).read_bytes() == (uninterrupted / name).read_bytes()
