@@ -74,7 +74,7 @@ def test_evaluate_counts_programs_that_draw_the_task(monkeypatch):
 
 
 def test_a_trained_decoder_solves_more_than_a_fresh_one():
-    config = dataclasses.replace(TINY, steps=120, muon_lr=0.03)
+    config = dataclasses.replace(TINY, steps=120, muon_lr=0.03, size_limits=(36,))
     state = init_state(config)
     before = pretraining.evaluate(state.params, config, 64)
     for step in range(config.steps):
