@@ -6,6 +6,7 @@ import logging
 import math
 import pathlib
 import platform
+import re
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ from absl import logging as absl_logging
 
 from herjax import processes
 from herjax.checkpoint import CheckpointError
+from herjax.picture_files import is_picture_file, load_picture
 from herjax.picture_suite import Picture, pictures, tuning_pictures
 from herjax.processes import ProcessError
 from herjax.sharding import make_mesh, parse_mesh
@@ -216,8 +218,12 @@ def run(main) -> None:
     app.run(guarded, flags_parser=parse)
 
 
-def chosen_tasks(names: str, max_side: int) -> dict[str, Picture]:
+def chosen_tasks(
+    names: str, max_side: int, background: int | None = None, cell_size: int = 1
+) -> dict[str, Picture]:
     """The pictures that --task names; ``all`` leaves out those larger than the model's canvas.
+
+    The user's own (see ``load_picture``) get names that do as folders.
 
     Raises:
       ValueError: if a name is unknown, or its picture larger than the model's canvas.
@@ -230,16 +236,27 @@ def chosen_tasks(names: str, max_side: int) -> dict[str, Picture]:
         return fits
     if names == "tuning":
         return tuning_pictures()
+    chosen = {}
     for name in dict.fromkeys(names.split(",")):
-        if name not in suite:
-            raise ValueError(f"unknown task {name!r}; one of {', '.join(suite)}, all, or tuning")
-        rows, cols = suite[name].target.shape
+        if name in suite:
+            folder, picture = name, suite[name]
+        elif is_picture_file(name):
+            picture = load_picture(name, background=background, cell_size=cell_size)
+            folder = re.sub(r"[^\w.-]+", "-", name.split("/")[-1]) if name != "-" else "stdin"
+        else:
+            raise ValueError(
+                f"unknown task {name!r}; one of {', '.join(suite)}, all, tuning, or a file"
+            )
+        if folder in chosen:
+            raise ValueError(f"two tasks are called {folder}: run them apart")
+        rows, cols = picture.target.shape
         if max(rows, cols) > max_side:
             raise ValueError(
                 f"task {name} is {rows}x{cols}, larger than the model's canvas,"
                 f" {max_side}x{max_side}"
             )
-    return {name: suite[name] for name in names.split(",")}
+        chosen[folder] = picture
+    return chosen
 
 
 def versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ killed, the same command continues where it was.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -33,8 +34,15 @@ from herjax.source import format_program, format_script
 from herjax.weights import Pretrained, save_weights, write_atomically
 
 TASK = flags.DEFINE_string(
-    "task", "25-squares", "Names from --list_tasks, with commas; all; or tuning."
+    "task",
+    "25-squares",
+    "With commas: names from --list_tasks; files (ARC .json, .json#train.0.output, .png, .gif,"
+    " rows of digits, - for standard input); arc1:ID. Or all; or tuning.",
 )
+BACKGROUND = flags.DEFINE_integer(
+    "background", None, "Colour of the blank input of a file's picture; default its most common."
+)
+CELL_SIZE = flags.DEFINE_integer("cell_size", 1, "Pixels a cell, of image files.", lower_bound=1)
 LIST_TASKS = flags.DEFINE_bool("list_tasks", False, "Print the names of all tasks and leave.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")
 SEED = flags.DEFINE_integer("seed", 0, "The first seed.", lower_bound=0, upper_bound=cli.MAX_SEED)
@@ -306,12 +314,16 @@ def main(_):
     # On CPUs one member is fastest on one device with all cores, many are on one device a core.
     cli.use_devices(cpu_devices=os.cpu_count() if many else 1)
     pretrained = herjax.load_pretrained(CHECKPOINT.value)
-    pictures = cli.chosen_tasks(TASK.value, pretrained.model.config.max_side)
+    side = pretrained.model.config.max_side
+    pictures = cli.chosen_tasks(TASK.value, side, BACKGROUND.value, CELL_SIZE.value)
     seeds = range(SEED.value, SEED.value + SEEDS.value)
-    name = f"{TASK.value.replace(',', '+')}-seed{'-'.join(map(str, {seeds[0], seeds[-1]}))}"
+    name = TASK.value if TASK.value in ("all", "tuning") else "+".join(pictures)
+    name += f"-seed{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}"
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
+    grids = [grid for picture in pictures.values() for grid in (picture.input, picture.target)]
     run = {
         "task": ",".join(pictures),
+        "pictures_sha256": hashlib.sha256(repr([p.tolist() for p in grids]).encode()).hexdigest(),
         "seeds": [seeds[0], seeds[-1]],
         "weights_sha256": pretrained.info["sha256"],
         "config": json.loads(json.dumps(dataclasses.asdict(config))),

@@ -13,6 +13,7 @@ from herjax.her import (
 )
 from herjax.metrics import pixel_accuracy
 from herjax.model import Decoder, ModelConfig
+from herjax.picture_files import load_picture
 from herjax.picture_suite import Picture, pictures
 from herjax.population import adapt_population
 from herjax.pretraining import PretrainConfig
@@ -44,6 +45,7 @@ __all__ = [
     "execute",
     "format_program",
     "init_adaptation",
+    "load_picture",
     "load_pretrained",
     "make_task",
     "parse_program",

@@ -97,17 +97,18 @@ def squares(down: int, across: int, side: int = 2, colours: int = 9) -> Picture:
     return _paint((down * side, across * side), draws)
 
 
-def from_runs(target: np.ndarray) -> Picture:
-    """Any picture over a blank canvas of colour 0, its program drawing each row run by run."""
+def from_runs(target: np.ndarray, background: int = 0) -> Picture:
+    """Any picture over a blank canvas, its program drawing each row run by run."""
     draws = []
     for r, row in enumerate(target):
         starts = [0, *(np.flatnonzero(np.diff(row)) + 1), len(row)]
         for start, stop in zip(starts[:-1], starts[1:]):
-            if row[start] and stop - start == 1:
+            if row[start] != background and stop - start == 1:
                 draws.append((PIXEL, row[start], r, start, 0, 0))
-            elif row[start]:
+            elif row[start] != background:
                 draws.append((LINE, row[start], r, start, r, stop - 1))
-    return Picture(np.zeros_like(target), target, np.array(draws, np.int32).reshape(-1, 6))
+    program = np.array(draws, np.int32).reshape(-1, 6)
+    return Picture(np.full_like(target, background), target, program)
 
 
 def _paint(shape: tuple[int, int], draws: list[tuple]) -> Picture:

@@ -1,5 +1,6 @@
 """python -m experiments.her_adapt"""
 
+import io
 import json
 import re
 import signal
@@ -7,6 +8,7 @@ import signal
 import pytest
 
 import herjax
+from experiments import cli
 from tests import referee
 from tests.command_line import contents, run, start, stop_once, without_times
 
@@ -83,3 +85,18 @@ def test_her_adapt_keeps_a_finished_run_and_refuses_another_in_its_folder(adapte
     assert code == 2
     assert "holds another run (different seeds)" in err
     assert contents(workdir) == before
+
+
+def test_tasks_are_names_and_files(tmp_path, monkeypatch):
+    (tmp_path / "own.txt").write_text("112\n112\n")
+    (tmp_path / "b.json").write_text('{"train": [{"output": [[3, 3]]}]}')
+    monkeypatch.setattr("sys.stdin", io.StringIO("5 6\n"))
+    names = f"{tmp_path}/own.txt,9-squares,-,{tmp_path}/b.json#train.0.output"
+    chosen = cli.chosen_tasks(names, 10, background=2)
+    assert list(chosen) == ["own.txt", "9-squares", "stdin", "b.json-train.0.output"]
+    assert chosen["own.txt"].target.tolist() == [[1, 1, 2]] * 2
+    assert chosen["stdin"].input.tolist() == [[2, 2]]
+    with pytest.raises(ValueError, match="two tasks are called own.txt"):
+        cli.chosen_tasks(f"{tmp_path}/own.txt,{tmp_path}/../{tmp_path.name}/own.txt", 10)
+    with pytest.raises(ValueError, match="is 2x3, larger than the model's canvas, 2x2"):
+        cli.chosen_tasks(f"{tmp_path}/own.txt", 2)

