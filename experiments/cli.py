@@ -193,13 +193,13 @@ class Stopwatch:
         return max(whole - compiling, 0.0), compiling
 
 
-def run(main) -> None:
-    """``app.run`` with bad input as one line."""
+def run(main, positional: bool = False) -> None:
+    """``app.run`` with bad input as one line; only ``positional`` takes arguments without names."""
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("orbax").setLevel(logging.ERROR)
 
     def guarded(arguments):
-        if len(arguments) > 1:
+        if len(arguments) > 1 and not positional:
             fail(f"unexpected argument {arguments[1]!r}")
         if COMPILATION_CACHE.value:
             jax.config.update("jax_compilation_cache_dir", COMPILATION_CACHE.value)

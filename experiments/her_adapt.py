@@ -265,6 +265,7 @@ def write_files(
     plotting.best_predictions(
         folder / "best_predictions.png", picture.target, history.best_picture, best
     )
+    plotting.animation(folder / "adaptation.gif", picture.target, history.best_picture)
     plotting.accuracy_distribution(folder / "accuracy_distribution.png", history.accuracy)
     write_atomically(folder / "solution.py", format_script(result.program, picture.input).encode())
     if SAVE_WEIGHTS.value:

@@ -22,6 +22,13 @@ import optax
 from flax import struct
 from jax import Array
 
+from herjax.augmentation import (
+    Augmentation,
+    augment_canvas,
+    augment_program,
+    inverse,
+    random_augmentation,
+)
 from herjax.executor import draw_count, execute
 from herjax.metrics import pixel_accuracy
 from herjax.model import Decoder
@@ -46,6 +53,8 @@ class AdaptConfig:
     fresh: int = 0  # random pretraining tasks added to each minibatch
     learning_rate: float = 6e-4  # of Adam, constant
     clip: float = 1.0  # global norm of the gradient
+    symmetries: bool = False  # turn and mirror, at random, the target of each epoch and every pair
+    colour_permutations: bool = False  # likewise replace their colours
     max_epochs: int = 200
     max_draws: int = 0  # of a program; 0: two for every five cells of the picture
 
@@ -84,6 +93,15 @@ class AdaptConfig:
         """The temperature of each of the G programs of an epoch; 0 is greedy."""
         each = zip(self.programs, self.temperatures)
         return (0.0,) * self.greedy + sum(((t,) * count for count, t in each), ())
+
+    @property
+    def augments(self) -> bool:
+        """Is there any augmentation?"""
+        return self.symmetries or self.colour_permutations
+
+    def random_augmentation(self, key: Array, shape: tuple[int, int]) -> Augmentation:
+        """One of those asked for, for canvases of ``shape`` (R, C)."""
+        return random_augmentation(key, shape, self.symmetries, self.colour_permutations)
 
     @property
     def pairs(self) -> int:
@@ -278,12 +296,26 @@ def adjust_heat(heat: Array, distinct: Array, programs: int, min_distinct: float
 def attempt(
     model: Decoder, params, task: Task, config: AdaptConfig, key: Array, heat: Array | float = 1.0
 ) -> Attempts:
-    """Sample, run, and rewrite in canonical form."""
+    """Sample, run, and rewrite in canonical form.
+
+    With augmentation, the model sees the target augmented, and its programs are moved back.
+    """
     temperature = jnp.array(config.epoch_temperatures) * heat
-    cells = task.target.size
-    found = sample(model, params, task, key, temperature, max_draws(config, cells), cells)
+    shape, cells = task.target.shape, task.target.size
+    seen = task
+    if config.augments:
+        key, augmentation_key = jax.random.split(key)
+        augmentation = config.random_augmentation(augmentation_key, shape)
+        seen = task.replace(
+            input=augment_canvas(augmentation, task.input),
+            target=augment_canvas(augmentation, task.target),
+        )
+    found = sample(model, params, seen, key, temperature, max_draws(config, cells), cells).program
+    if config.augments:
+        back = inverse(augmentation)
+        found = jax.vmap(lambda program: augment_program(back, program, shape))(found)
     program = jax.vmap(canonical_program, (0, None, None, None))(
-        found.program, task.input, task.height, task.width
+        found, task.input, task.height, task.width
     )
     picture = jax.vmap(execute, (0, None))(program, task.input)
     return Attempts(program, picture, pixel_accuracy(picture, task.target))
@@ -300,6 +332,20 @@ def fresh_pairs(key: Array, task: Task, count: int, draws: int) -> tuple[Task, A
         jax.random.split(key, count)
     )
     return tasks, jnp.pad(programs, ((0, 0), (0, draws - config.max_draws), (0, 0)))
+
+
+def augment_pair(key: Array, task: Task, program: Array, config: AdaptConfig) -> tuple[Task, Array]:
+    """A random augmentation of records [N, 6] over the task's input; the target is what they draw.
+
+    Returns:
+      The task they solve exactly, and the records in canonical form.
+    """
+    shape = task.input.shape
+    augmentation = config.random_augmentation(key, shape)
+    input = augment_canvas(augmentation, task.input)
+    program = augment_program(augmentation, program, shape)
+    program = canonical_program(program, input, task.height, task.width)
+    return task.replace(input=input, target=execute(program, input)), program
 
 
 def train_on(
@@ -329,8 +375,13 @@ def train_on(
             height=jnp.full(size, task.height),
             width=jnp.full(size, task.width),
         )
+        fresh_key, augment_key = jax.random.split(jax.random.fold_in(key, i))
+        if config.augments:
+            batch, program = jax.vmap(partial(augment_pair, config=config))(
+                jax.random.split(augment_key, size), batch, program
+            )
         if config.fresh:
-            fresh = fresh_pairs(jax.random.fold_in(key, i), task, config.fresh, draws)
+            fresh = fresh_pairs(fresh_key, task, config.fresh, draws)
             batch, program = jax.tree.map(
                 lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), (batch, program), fresh
             )

@@ -34,6 +34,7 @@ class Op(NamedTuple):
     arguments: tuple[str, ...]  # keywords of the Python call, keys of ARGUMENT_COLUMNS
     # (r1, c1, r2, c2, row, col) -> bool, is this cell painted; broadcasts, int32 in.
     covers: Callable[..., Array]
+    transposed: str = ""  # the op of the same cells with rows and columns swapped; "": itself
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -88,8 +89,8 @@ def pixel_covers(r1, c1, r2, c2, row, col) -> Array:
 OPS = (
     Op("draw_line", ("point1", "point2", "color"), line_covers),
     Op("draw_rectangle", ("point1", "point2", "color"), rectangle_covers),
-    Op("draw_horizontal_line", ("y", "color"), row_covers),
-    Op("draw_vertical_line", ("x", "color"), column_covers),
+    Op("draw_horizontal_line", ("y", "color"), row_covers, "draw_vertical_line"),
+    Op("draw_vertical_line", ("x", "color"), column_covers, "draw_horizontal_line"),
     Op("draw_pixel", ("point", "color"), pixel_covers),
 )  # op ids are the places in this table, counted from 1; END is 0
 

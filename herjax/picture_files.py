@@ -59,7 +59,7 @@ def load_picture(
     else:
         text = sys.stdin.read(MAX_BYTES) if name == "-" else _read(name).decode(errors="replace")
         grid = _text(text, name)
-    target = _check(grid, name)
+    target = check_grid(grid, name)
     if background is None:
         background = int(np.bincount(target.ravel()).argmax())
     elif not 0 <= background < COLOURS:
@@ -133,8 +133,12 @@ def _text(text: str, name: str) -> list[list[int]]:
     return rows
 
 
-def _check(grid: object, name: str) -> np.ndarray:
-    """The grid as int8 [R, C]."""
+def check_grid(grid: object, name: str) -> np.ndarray:
+    """Rows of colours as int8 [R, C].
+
+    Raises:
+      ValueError: if they are none, with ``name`` and the row.
+    """
     if isinstance(grid, np.ndarray):
         grid = grid.tolist()
     if not isinstance(grid, list) or not grid or not all(isinstance(row, list) for row in grid):

@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from PIL import Image
 from rich.text import Text
 
 # The ARC palette, colours 0 .. 9; 10 is outside the canvas.
@@ -61,6 +62,28 @@ def best_predictions(
     for axes in grid[len(shown) + 1 :]:
         axes.axis("off")
     save(figure, path)
+
+
+def animation(
+    path: pathlib.Path, target: np.ndarray, pictures: np.ndarray, milliseconds: int = 120
+) -> None:
+    """A GIF of the target, and beside it the best picture [R, C] of every epoch [E, R, C]."""
+    rows, cols = target.shape
+    cell = max(160 // max(rows, cols), 4)  # pixels
+    frames = []
+    for picture in pictures:
+        gap = np.full((rows, 1), 10)
+        cells = np.concatenate([target, gap, picture], axis=1).astype(np.uint8)
+        pixels = cells.repeat(cell, 0).repeat(cell, 1)
+        frame = Image.frombytes("P", pixels.shape[::-1], pixels.tobytes())
+        frame.putpalette(bytes.fromhex("".join(PALETTE).replace("#", "")))
+        frames.append(frame)
+    times = [milliseconds] * (len(frames) - 1) + [2000]
+    temporary = path.with_name(path.name + ".part")
+    frames[0].save(
+        temporary, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0
+    )
+    temporary.replace(path)
 
 
 def accuracy_distribution(path: pathlib.Path, accuracy: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from tests.command_line import contents, run, start, stop_once, without_times
 FILES = (
     "best_predictions.png",
     "accuracy_distribution.png",
+    "adaptation.gif",
     "solution.py",
     "model/model.safetensors",
 )

@@ -66,6 +66,20 @@ def test_workdir_that_cannot_be_used_is_one_line(tmp_path, tiny_weights, module)
     assert contents(tmp_path) == before
 
 
+def test_show_draws_step_by_step(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "INPUT = [[5, 5]]\ndef task(img):\n    draw_pixel(img, point=(0, 1), color=3)\n"
+        "    return img\n"
+    )
+    code, out, err = run("show", program)
+    assert code == 0, err
+    assert "1/1 draw_pixel(img, point=(0, 1), color=3)" in out
+    program.write_text(program.read_text().replace("(0, 1)", "(0, 2)"))
+    code, _, err = run("show", program)
+    assert (code, err) == (2, "error: line 3: point = 2 is out of range, allowed 0 .. 1\n")
+
+
 def test_list_tasks():
     code, out, _ = run("her_adapt", "--list_tasks")
     assert code == 0

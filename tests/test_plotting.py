@@ -1,6 +1,7 @@
 import matplotlib.image
 import numpy as np
 import pytest
+from PIL import Image
 
 from herjax import plotting
 
@@ -22,6 +23,20 @@ def test_figures_are_written_whole_and_repeat(tmp_path, epochs):
         image = matplotlib.image.imread(one)
         assert image.std() > 0.05  # something is drawn
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_animation_shows_the_target_beside_every_picture(tmp_path):
+    pictures = RNG.integers(0, 10, (7, 3, 5))
+    plotting.animation(tmp_path / "a.gif", pictures[-1], pictures)
+    palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in plotting.PALETTE])
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 7
+        for frame, picture in enumerate(pictures):
+            gif.seek(frame)
+            cell = gif.size[1] // 3
+            shown = np.asarray(gif.convert("RGB"))[cell // 2 :: cell, cell // 2 :: cell]
+            assert np.array_equal(shown[:, :5], palette[pictures[-1]])
+            assert np.array_equal(shown[:, 6:], palette[picture])
 
 
 def test_pictures_have_the_arc_colours(tmp_path):
