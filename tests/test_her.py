@@ -9,6 +9,8 @@ import herjax
 from herjax import her
 from herjax.adaptation import epoch_metrics
 from herjax.her import AdaptConfig
+from herjax.ops import PIXEL
+from herjax.sampler import Samples
 from herjax.train import program_loss
 from tests import referee
 
@@ -205,7 +207,7 @@ def test_adapt_stops_at_a_solution_without_training(tiny):
     "changes",
     [
         {"select": "all", "novelty": False, "order": "reversed"},
-        {"select": "diverse", "order": "shuffled", "fresh": 3, "greedy": True},
+        {"select": "diverse", "order": "shuffled", "fresh": 3, "greedy": True, "symmetries": True},
     ],
 )
 def test_options_run(tiny, target, changes):
@@ -214,6 +216,29 @@ def test_options_run(tiny, target, changes):
     if changes["select"] == "all":
         assert epochs[0].trained == epochs[0].distinct == epochs[0].new
     assert all(np.isfinite(epoch.loss) for epoch in epochs)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5)])
+def test_attempts_at_an_augmented_target_are_moved_back(tiny, monkeypatch, shape):
+    """With a stand-in for the decoder that always draws what it sees: one pixel."""
+
+    def draw_what_is_seen(model, params, task, key, temperature, draws, size):
+        row, col = jnp.divmod(jnp.argmax(task.target != task.input), shape[1])
+        pixel = jnp.array([PIXEL, task.target[row, col], row, col, 0, 0])
+        seen.append(task.target)
+        program = jnp.zeros((len(temperature), draws, 6), jnp.int32).at[:, 0].set(pixel)
+        return Samples(program, None, None)
+
+    seen = []
+    monkeypatch.setattr(her, "sample", draw_what_is_seen)
+    config = AdaptConfig(programs=(2,), symmetries=True, colour_permutations=True)
+    target = np.full(shape, 7)
+    target[0, 1] = 4
+    task = herjax.make_task(target, np.full(shape, 7))
+    for seed in range(8):
+        attempts = her.attempt(tiny.model, None, task, config, jax.random.key(seed))
+        assert attempts.accuracy.tolist() == [1, 1]
+    assert len({str(picture) for picture in seen}) == 8
 
 
 @pytest.mark.parametrize("draws", [3, 8])
