@@ -30,6 +30,7 @@ from herjax.checkpoint import Checkpoints
 from herjax.her import AdaptConfig
 from herjax.picture_suite import Picture
 from herjax.population import CHUNK, Advance, Population, by_shape
+from herjax.report import make_overview, make_report
 from herjax.source import format_program, format_script
 from herjax.weights import Pretrained, save_weights, write_atomically
 
@@ -267,6 +268,10 @@ def write_files(
     )
     plotting.animation(folder / "adaptation.gif", picture.target, history.best_picture)
     plotting.accuracy_distribution(folder / "accuracy_distribution.png", history.accuracy)
+    about = {name: values[name] for name in ("device", "versions", "weights_sha256")}
+    about = {"seed": member.seed, **values["config"], **about}
+    page = make_report(f"herjax: {member.task}", picture, history, result.program, about)
+    write_atomically(folder / "report.html", page.encode())
     write_atomically(folder / "solution.py", format_script(result.program, picture.input).encode())
     if SAVE_WEIGHTS.value:
         info = {"adapted_to": member.task, "seed": member.seed}
@@ -278,6 +283,26 @@ def read_results(members: list[Member]) -> list[dict]:
     """The results of the members that have ended."""
     files = [member.folder / "result.json" for member in members]
     return [json.loads(file.read_text()) for file in files if file.exists()]
+
+
+def write_summary(workdir: pathlib.Path, members: list[Member], results: list[dict]) -> None:
+    """results.jsonl, and report.html with a link to each member's."""
+    rows = [
+        {
+            "task": result["task"],
+            "seed": result["seed"],
+            "solved": "yes" if result["solved"] else "no",
+            "best": f"{max(result['best_accuracy']):.1%}",
+            "programs": result["programs_sampled"],
+            "draws": result["draws"],
+            "seconds": f"{result['seconds_run']:.1f}",
+            "link": f"{member.folder.name}/report.html",
+        }
+        for member, result in zip(members, results)
+    ]
+    page = make_overview(f"herjax: {len(rows)} adaptations", rows)
+    write_atomically(workdir / "report.html", page.encode())
+    cli.write_lines(workdir / "results.jsonl", results)
 
 
 def summary(results: list[dict]) -> Table:
@@ -347,7 +372,7 @@ def main(_):
             run_group(mine, pretrained, config, mesh, checkpoints, view)
     if len(members) > 1:
         results = read_results(members)
-        processes.on_first(lambda: cli.write_lines(workdir / "results.jsonl", results))
+        processes.on_first(lambda: write_summary(workdir, members, results))
         view.console.print(summary(results))
     if not view.ended:
         cli.say(f"{workdir} holds this run already, done: nothing to do")

@@ -32,6 +32,7 @@ from herjax.augmentation import (
 from herjax.executor import draw_count, execute
 from herjax.metrics import pixel_accuracy
 from herjax.model import Decoder
+from herjax.ops import RECORD_SIZE
 from herjax.sampler import sample
 from herjax.tasks import Task, TaskConfig, canonical_program, random_task
 from herjax.train import TrainState, apply_gradients, program_loss
@@ -114,7 +115,8 @@ class AdaptConfig:
 class EpochMetrics:
     """What an epoch did. Accuracies are fractions of pixels right."""
 
-    accuracy: Array  # float32 [G], of every program sampled
+    program: Array  # int8 records [G, N, 6] of every program sampled, canonical
+    accuracy: Array  # float32 [G], of each
     best_picture: Array  # int8 [R, C], of this epoch
     distinct: Array  # int32 [], different pictures
     new: Array  # int32 [], of these not trained on before
@@ -252,7 +254,9 @@ def init_adaptation(
 ) -> AdaptState:
     """The state before the first epoch, for a picture of ``shape`` (R, C)."""
     epochs, programs = config.max_epochs, len(config.epoch_temperatures)
+    draws = max_draws(config, math.prod(shape))
     history = EpochMetrics(
+        program=jnp.zeros((epochs, programs, draws, RECORD_SIZE), jnp.int8),
         accuracy=jnp.zeros((epochs, programs)),
         best_picture=jnp.zeros((epochs, *shape), jnp.int8),
         **{name: jnp.zeros(epochs, jnp.int32) for name in ("distinct", "new", "trained")},
@@ -268,7 +272,7 @@ def init_adaptation(
         running=jnp.bool_(True),
         memory=jnp.zeros((config.pairs * epochs, 2), jnp.uint32),
         remembered=jnp.int32(0),
-        best_program=jnp.zeros((max_draws(config, math.prod(shape)), 6), jnp.int32),
+        best_program=jnp.zeros((draws, RECORD_SIZE), jnp.int32),
         best_accuracy=jnp.float32(-1.0),
         heat=jnp.float32(1.0),
         key=key,
@@ -432,6 +436,7 @@ def adapt_epoch(model: Decoder, state: AdaptState, task: Task, config: AdaptConf
     best = jnp.argmax(accuracy - 1e-6 * draws)
     better = accuracy[best] > state.best_accuracy
     metrics = EpochMetrics(
+        program=attempts.program.astype(jnp.int8),
         accuracy=accuracy,
         best_picture=attempts.picture[best],
         distinct=jnp.sum(distinct),

@@ -50,7 +50,7 @@ def pictures() -> dict[str, Picture]:
 
 def tuning_pictures() -> dict[str, Picture]:
     """Random pictures to choose settings on: none of them is in the suite."""
-    return {**_cuttings(), **_uneven_grids()}
+    return {**_cuttings(), **_uneven_grids(), **_even_grids()}
 
 
 def _cuttings(count: int = 6, pieces: int = 20) -> dict[str, Picture]:
@@ -85,6 +85,17 @@ def _uneven_grids(count: int = 3, parts: int = 5) -> dict[str, Picture]:
         colours = rng.integers(0, 10, (parts, parts))
         target = colours[block[0][:, None], block[1][None, :]].astype(np.int8)
         pictures[f"tuning-grid-{index}"] = from_runs(target)
+    return pictures
+
+
+def _even_grids(count: int = 3, parts: int = 4, side: int = 2) -> dict[str, Picture]:
+    """Grids of ``parts`` x ``parts`` square blocks of random colours."""
+    pictures = {}
+    for index in range(count):
+        rng = np.random.default_rng((20261125, index))
+        colours = rng.integers(0, 10, (parts, parts))
+        target = colours.repeat(side, 0).repeat(side, 1).astype(np.int8)
+        pictures[f"tuning-even-{index}"] = from_runs(target)
     return pictures
 
 
