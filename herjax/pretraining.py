@@ -32,7 +32,8 @@ class PretrainConfig:
     small canvases do not pay for large ones; buckets are drawn with their share of all sizes.
     """
 
-    init: str = ""  # weights to start from: a shipped name or a folder; empty: random ones
+    init: str = ""  # weights to start from: a shipped name or a folder; empty: random ones.
+    # They may be of a smaller max_side: the new rows and columns start at random.
     model: ModelConfig = ModelConfig()
     tasks: TaskConfig = TaskConfig()
     size_limits: tuple[int, ...] = (18, 30, 42, 56, 72, 100)  # largest area of a bucket, cells
@@ -151,18 +152,26 @@ def init_state(config: PretrainConfig, mesh: Mesh | None = None) -> TrainState:
     """
     if config.init:
         model, params, _ = load_pretrained(config.init)
-        if model.config != config.model:
+        if (
+            model.config.max_side > config.model.max_side
+            or dataclasses.replace(model.config, max_side=config.model.max_side) != config.model
+        ):
             raise ValueError(f"init: {config.init} is another model, {model.config}")
 
     def start():
         fresh = init_params(
             config.model, jax.random.fold_in(jax.random.key(config.seed), config.steps)
         )
-        chosen = params if config.init else fresh
+        chosen = jax.tree.map(_overwrite, fresh, params) if config.init else fresh
         return TrainState(jnp.int32(0), chosen, make_optimizer(config).init(chosen))
 
     shardings = None if mesh is None else state_shardings(mesh, jax.eval_shape(start))
     return jax.jit(start, out_shardings=shardings)()
+
+
+def _overwrite(array: Array, start: Array) -> Array:
+    """``array`` with its first rows replaced by those of ``start``."""
+    return array.at[: len(start)].set(start)
 
 
 def random_batch(
