@@ -1,0 +1,11 @@
+"""The command lines. On Linux they run with huge pages (BUILD_NOTES.md, "Page faults")."""
+
+import os
+import sys
+
+# XLA:CPU takes fresh memory for every program it runs, a gigabyte for a step of pretraining; in
+# small pages that costs a third of the step. The C library reads this when a process starts.
+_run_as_module = sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("experiments.")
+if sys.platform == "linux" and _run_as_module and "GLIBC_TUNABLES" not in os.environ:
+    os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    os.execv(sys.executable, sys.orig_argv)

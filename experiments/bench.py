@@ -31,6 +31,7 @@ from herjax.ops import COLUMN, LINE, RECTANGLE, ROW
 from herjax.population import Population
 from herjax.pretraining import PRESETS, init_state, pretrain_step
 from herjax.sampler import sample
+from herjax.sharding import over_data, replicated
 from herjax.tasks import canonical_program, random_program
 from herjax.weights import write_atomically
 
@@ -57,7 +58,7 @@ def ceilings() -> dict[str, float]:
     rates = {}
     for dtype in ("float32", "bfloat16"):
         x = jnp.ones((size, size), dtype)
-        rates[f"matmul_{dtype}"] = 2 * size**3 / seconds(partial(jax.jit(jnp.dot), x, x))
+        rates[f"matmul_{dtype}"] = 2 * size**3 / seconds(partial(jax.jit(jnp.dot), x, x), 20)
     if jax.default_backend() == "cpu":  # NumPy copies faster than XLA, into pages already there
         x, y = np.ones((2, 2**26), np.float32)
         rates["copy"] = 2 * x.nbytes / seconds(partial(np.copyto, y, x))
@@ -112,16 +113,17 @@ def bench_executor(count: int = 4096) -> dict[str, float]:
 
 
 def bench_sampling(pretrained: herjax.Pretrained, task: herjax.Task, ceiling: dict) -> dict:
-    """Programs of exactly 32 draws."""
-    model, rows = pretrained.model, {}
+    """Programs of exactly 32 draws, spread over all devices: on CPUs one a core."""
+    model, rows, mesh = pretrained.model, {}, cli.mesh()
     shape = model.config
+    params, key = jax.device_put((pretrained.params, jax.random.key(0)), replicated(mesh))
     for programs in (16, 64, 256):
         run = jax.jit(
-            lambda params, key, programs=programs: (
-                sample(model, params, task, key, jnp.ones(programs), DRAWS, CELLS, DRAWS).program
+            lambda params, key, heat=jnp.ones(programs): (
+                sample(model, params, task, key, over_data(heat, mesh), DRAWS, CELLS, DRAWS).program
             )
         )
-        spent = seconds(partial(run, pretrained.params, jax.random.key(0)), 3)
+        spent = seconds(partial(run, params, key))
         flops = costs.encode_flops(shape, CELLS) + costs.decode_flops(shape, CELLS, DRAWS, programs)
         moved = costs.decode_bytes(shape, CELLS, DRAWS, programs)
         roof = max(flops / ceiling["matmul_float32"], moved / ceiling["copy"])
