@@ -118,11 +118,12 @@ def bench_sampling(pretrained: herjax.Pretrained, task: herjax.Task, ceiling: di
     shape = model.config
     params, key = jax.device_put((pretrained.params, jax.random.key(0)), replicated(mesh))
     for programs in (16, 64, 256):
-        run = jax.jit(
-            lambda params, key, heat=jnp.ones(programs): (
-                sample(model, params, task, key, over_data(heat, mesh), DRAWS, CELLS, DRAWS).program
-            )
-        )
+
+        @jax.jit
+        def run(params, key, programs=programs):
+            heat = over_data(jnp.ones(programs), mesh)
+            return sample(model, params, task, key, heat, DRAWS, CELLS, DRAWS).program
+
         spent = seconds(partial(run, params, key))
         flops = costs.encode_flops(shape, CELLS) + costs.decode_flops(shape, CELLS, DRAWS, programs)
         moved = costs.decode_bytes(shape, CELLS, DRAWS, programs)

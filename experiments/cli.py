@@ -203,7 +203,7 @@ def run(main, positional: bool = False) -> None:
             fail(f"unexpected argument {arguments[1]!r}")
         if COMPILATION_CACHE.value:
             jax.config.update("jax_compilation_cache_dir", COMPILATION_CACHE.value)
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         try:
             return main(arguments)
         except (CheckpointError, ProcessError, ValueError, OSError, FloatingPointError) as error:

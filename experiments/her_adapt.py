@@ -24,10 +24,11 @@ from rich.table import Table
 import herjax
 from experiments import cli
 from herjax import config as config_lib
-from herjax import plotting, processes
+from herjax import processes
 from herjax.adaptation import Result, make_result
 from herjax.checkpoint import Checkpoints
 from herjax.her import AdaptConfig
+from herjax.palette import terminal_grid
 from herjax.picture_suite import Picture
 from herjax.population import CHUNK, Advance, Population, by_shape
 from herjax.report import make_overview, make_report
@@ -119,7 +120,7 @@ class LiveView:
         self.rows.append(row)
         height = self.console.height - len(metrics.best_picture) - 6  # what fits with the picture
         table = self._table(COLUMNS, self.rows[-min(max(height, 3), 20) :])
-        self.live.update(Group(table, plotting.terminal_grid(metrics.best_picture)), refresh=True)
+        self.live.update(Group(table, terminal_grid(metrics.best_picture)), refresh=True)
 
     def _show_members(self, running: list[tuple[Member, Advance, float]]) -> None:
         rows = [
@@ -177,8 +178,8 @@ def run_group(
     view: LiveView,
 ) -> None:
     """Adapt the members of one canvas shape; those whose result.json is there have ended."""
-    population = make_population(members, pretrained, config, mesh)
     ended = {i for i, member in enumerate(members) if (member.folder / "result.json").exists()}
+    population = make_population(members, pretrained, config, mesh)
     epochs, seconds = np.zeros(len(members), int), np.zeros((len(members), 2))
     saved = checkpoints.restore_latest(lambda info: population.like(info["members"]))
     if saved is None:
@@ -243,6 +244,8 @@ def write_files(
     member: Member, result: Result, pretrained: Pretrained, config: AdaptConfig, seconds: np.ndarray
 ) -> None:
     """Figures, solution, and last result.json, which marks the member as done."""
+    from herjax import plotting  # Matplotlib: half a second, not before the first epoch
+
     history = jax.tree.map(lambda *rows: np.stack(rows), *result.history)
     best, mean = history.accuracy.max(axis=1), history.accuracy.mean(axis=1)
     values = {

@@ -15,7 +15,7 @@ from rich.text import Text
 
 import herjax
 from experiments import cli
-from herjax import plotting
+from herjax.palette import terminal_grid
 from herjax.picture_files import check_grid
 
 INPUT = flags.DEFINE_string(
@@ -33,12 +33,12 @@ def main(arguments):
     program = herjax.parse_program(source, *canvas.shape)
     calls = herjax.format_program(program).splitlines()[1:-1]
     console = Console(highlight=False)
-    console.print("input", plotting.terminal_grid(canvas), sep="\n")
+    console.print("input", terminal_grid(canvas), sep="\n")
     for step, call in enumerate(calls, start=1):
         time.sleep(DELAY.value)
         picture = np.asarray(herjax.execute(program[:step], canvas))
         console.print(Text(f"{step}/{len(calls)} {call.strip()}"))
-        console.print(plotting.terminal_grid(picture))
+        console.print(terminal_grid(picture))
 
 
 def read_input(source: str, name: str) -> np.ndarray:

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from herjax.ops import COLOURS
+from herjax.palette import PALETTE
 from herjax.picture_suite import Picture, from_runs
-from herjax.plotting import PALETTE
 
 MAX_SIDE = 32  # cells
 MAX_BYTES = 10_000_000

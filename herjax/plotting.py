@@ -1,4 +1,4 @@
-"""Figures and coloured terminal grids. Never imports jax."""
+"""Figures. Never imports jax."""
 
 import pathlib
 
@@ -7,24 +7,8 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image
-from rich.text import Text
 
-# The ARC palette, colours 0 .. 9; 10 is outside the canvas.
-PALETTE = (
-    "#000000", "#0074D9", "#FF4136", "#2ECC40", "#FFDC00",
-    "#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25", "#FFFFFF",
-)  # fmt: skip
-
-
-def terminal_grid(picture: np.ndarray) -> Text:
-    """A picture [R, C] as coloured blocks, two characters a cell."""
-    text = Text()
-    for r, row in enumerate(np.asarray(picture)):
-        if r:
-            text.append("\n")
-        for cell in row:
-            text.append("  ", style=f"on {PALETTE[int(cell)]}")
-    return text
+from herjax.palette import PALETTE
 
 
 def show_picture(axes: matplotlib.axes.Axes, picture: np.ndarray, title: str) -> None:

@@ -214,7 +214,7 @@ class Population:
         self.waiting = list(range(len(keys)))  # members that have not begun
         slots = slots or self.mesh.shape["data"] * SLOTS.get(platform, 16)
         self.members = np.full(self._round(min(slots, len(keys))), -1, np.int32)
-        self.state = self._start()
+        self.state: AdaptState | None = None  # before the first advance
 
     @property
     def done(self) -> bool:
@@ -251,7 +251,7 @@ class Population:
             shape = (len(members), *leaf.shape[1:])
             return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=replicated(self.mesh))
 
-        return jax.tree.map(saved, self.state)
+        return jax.tree.map(saved, jax.eval_shape(self._start))
 
     def restore(self, state: AdaptState, members: Sequence[int], ended: set[int]) -> None:
         """Go on from a saved state, of whatever mesh; members in ``ended`` are left out."""
@@ -281,8 +281,9 @@ class Population:
         if len(empty):
             self.members[empty] = self.waiting[: len(empty)]
             self.waiting = self.waiting[len(empty) :]
-            fill = np.isin(np.arange(len(self.members)), empty)
-            self.state = _replace(self.state, fill, self._start(), self.mesh)
+            new, fill = self._start(), np.isin(np.arange(len(self.members)), empty)
+            fresh = self.state is None
+            self.state = new if fresh else _replace(self.state, fill, new, self.mesh)
         kept = np.flatnonzero(self.members >= 0)
         half = self._round(len(self.members) // 2)
         if self.vectorize and len(kept) <= half < len(self.members):

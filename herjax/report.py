@@ -13,8 +13,8 @@ import numpy as np
 from herjax.executor import draw_masks, execute
 from herjax.her import EpochMetrics
 from herjax.ops import COLOUR, END, OP
+from herjax.palette import PALETTE
 from herjax.picture_suite import Picture
-from herjax.plotting import PALETTE
 from herjax.source import format_program
 
 _draw_masks = jax.jit(draw_masks, static_argnums=(1, 2))

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from herjax import plotting
+from herjax.palette import PALETTE, terminal_grid
 
 RNG = np.random.default_rng(0)
 
@@ -28,7 +29,7 @@ def test_figures_are_written_whole_and_repeat(tmp_path, epochs):
 def test_animation_shows_the_target_beside_every_picture(tmp_path):
     pictures = RNG.integers(0, 10, (7, 3, 5))
     plotting.animation(tmp_path / "a.gif", pictures[-1], pictures)
-    palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in plotting.PALETTE])
+    palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in PALETTE])
     with Image.open(tmp_path / "a.gif") as gif:
         assert gif.n_frames == 7
         for frame, picture in enumerate(pictures):
@@ -47,12 +48,12 @@ def test_pictures_have_the_arc_colours(tmp_path):
         tuple(c) for c in (matplotlib.image.imread(path)[..., :3].reshape(-1, 3) * 255).round()
     }
     for colour in (1, 2, 3, 4):
-        value = plotting.PALETTE[colour].lstrip("#")
+        value = PALETTE[colour].lstrip("#")
         assert tuple(int(value[i : i + 2], 16) for i in (0, 2, 4)) in shown
 
 
 def test_terminal_grid_has_a_line_a_row_and_a_colour_a_cell():
-    text = plotting.terminal_grid(np.array([[0, 2, 2], [9, 0, 4]]))
+    text = terminal_grid(np.array([[0, 2, 2], [9, 0, 4]]))
     assert text.plain == " " * 6 + "\n" + " " * 6
     styles = [str(span.style) for span in text.spans]
-    assert styles == [f"on {plotting.PALETTE[c]}" for c in (0, 2, 2, 9, 0, 4)]
+    assert styles == [f"on {PALETTE[c]}" for c in (0, 2, 2, 9, 0, 4)]
