@@ -55,7 +55,7 @@ class AdaptConfig:
     learning_rate: float = 6e-4  # of Adam, constant
     clip: float = 1.0  # global norm of the gradient
     symmetries: bool = False  # turn and mirror, at random, the target of each epoch and every pair
-    colour_permutations: bool = False  # likewise replace their colours
+    colour_permutations: bool = True  # likewise replace their colours
     max_epochs: int = 200
     max_draws: int = 0  # of a program; 0: two for every five cells of the picture
 
