@@ -35,7 +35,9 @@ SOURCE = {
 
 def main(_):
     pretrained = herjax.load_pretrained(CHECKPOINT.value)
-    config = AdaptConfig(programs=(SAMPLES.value,), temperatures=(TEMPERATURE.value,))
+    config = AdaptConfig(
+        programs=(SAMPLES.value,), temperatures=(TEMPERATURE.value,), colour_permutations=False
+    )
     folder = pathlib.Path(WORKDIR.value)
     run = {
         "weights_sha256": pretrained.info["sha256"],
