@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from herjax.executor import OUTSIDE, draw_masks, top_draw
-from herjax.ops import COLOUR, COLUMN, END, LINE, OP, PIXEL, R2, RECTANGLE, ROW, uses
+from herjax.ops import COLOUR, COLUMN, END, LINE, OP, PIXEL, R2, ROW, has_corners, uses
 
 
 def simplify_draws(program: Array, height: Array, width: Array) -> Array:
@@ -20,7 +20,7 @@ def simplify_draws(program: Array, height: Array, width: Array) -> Array:
     """
     op, colour, r1, c1, r2, c2 = jnp.moveaxis(program, -1, 0)
     two_points = uses(op)[..., R2]
-    is_rectangle = op == RECTANGLE
+    corners = has_corners(op)
     top, bottom = jnp.minimum(r1, r2), jnp.maximum(r1, r2)
     left, right = jnp.minimum(c1, c2), jnp.maximum(c1, c2)
     straight = two_points & ((r1 == r2) | (c1 == c2))
@@ -33,12 +33,12 @@ def simplify_draws(program: Array, height: Array, width: Array) -> Array:
     backwards = (r1 > r2) | ((r1 == r2) & (c1 > c2))
     swap = (op == LINE) & backwards & reversible
     r1, c1, r2, c2 = (
-        jnp.where(is_rectangle, top, jnp.where(swap, r2, r1)),
-        jnp.where(is_rectangle, left, jnp.where(swap, c2, c1)),
-        jnp.where(is_rectangle, bottom, jnp.where(swap, r1, r2)),
-        jnp.where(is_rectangle, right, jnp.where(swap, c1, c2)),
+        jnp.where(corners, top, jnp.where(swap, r2, r1)),
+        jnp.where(corners, left, jnp.where(swap, c2, c1)),
+        jnp.where(corners, bottom, jnp.where(swap, r1, r2)),
+        jnp.where(corners, right, jnp.where(swap, c1, c2)),
     )
-    op = jnp.where(is_rectangle & straight, LINE, op)
+    op = jnp.where(corners & straight, LINE, op)
     whole_column = straight & (top == 0) & (bottom == height - 1) & (left == right)
     whole_row = straight & (left == 0) & (right == width - 1) & (top == bottom)
     op = jnp.where(whole_column, COLUMN, op)

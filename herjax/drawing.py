@@ -26,3 +26,10 @@ def draw_vertical_line(img, x, color):
 def draw_pixel(img, point, color):
     """One cell."""
     img[point] = color
+
+
+def draw_rectangle_outline(img, point1, point2, color):
+    """The outermost cells of a rectangle between two opposite corners."""
+    (top, bottom), (left, right) = (sorted(pair) for pair in zip(point1, point2))
+    img[[top, bottom], left : right + 1] = color
+    img[top : bottom + 1, [left, right]] = color

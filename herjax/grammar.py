@@ -3,10 +3,10 @@
 A draw takes ``SLOTS`` = 4 places (op, colour, point1, point2); an op with one point leaves the
 last place empty. A point token *points at a cell of the canvas*, so ids depend on its width:
 
-    0            END
-    1 .. 5       the ops of ``herjax.ops.OPS``
-    6 .. 15      colours 0 .. 9
-    16 + r*w + c the cell (r, c) of a canvas of width w
+    0             END
+    1 .. 6        the ops of ``herjax.ops.OPS``
+    7 .. 16       colours 0 .. 9
+    17 + r*w + c  the cell (r, c) of a canvas of width w
 """
 
 import jax.numpy as jnp

@@ -34,7 +34,7 @@ from herjax.grammar import (
     SLOTS,
     legal_points,
 )
-from herjax.ops import COLOURS, OPS
+from herjax.ops import COLOURS, OPS, SOURCE_OPS
 from herjax.tasks import Task
 
 MASKED = -1e9  # logit of what must not be chosen or seen
@@ -50,13 +50,16 @@ class ModelConfig:
     heads: int = 4
     mlp_ratio: int = 4  # hidden width of the MLP, in widths
     max_side: int = 10  # largest height and width of a canvas, cells
+    ops: int = SOURCE_OPS  # the drawing calls it knows: the first so many of the table
 
     def __post_init__(self):
-        for name in ("width", "layers", "heads", "mlp_ratio", "max_side"):
+        for name in ("width", "layers", "heads", "mlp_ratio", "max_side", "ops"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.ops > len(OPS):
+            raise ValueError(f"ops must be at most {len(OPS)}, got {self.ops}")
         if not 1 <= self.program_layers <= self.layers:
             raise ValueError(
                 f"program_layers {self.program_layers} must be 1 .. layers ({self.layers})"
@@ -218,13 +221,13 @@ class Decoder(nn.Module):
         self.row_embed, self.col_embed = embed(config.max_side), embed(config.max_side)
         self.target_embed, self.input_embed = embed(OUTSIDE + 1), embed(OUTSIDE + 1)
         self.edges_embed = _dense(config.width)
-        self.op_embed, self.slot_embed = embed(1 + len(OPS)), embed(SLOTS)
+        self.op_embed, self.slot_embed = embed(1 + config.ops), embed(SLOTS)
         self.point1_embed, self.point2_embed = _dense(config.width), _dense(config.width)
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.program_blocks = self.blocks[config.layers - config.program_layers :]
         self.final_norm, self.pointer_norm = Norm(), Norm()
         self.pointer_query, self.pointer_key = _dense(config.width), _dense(config.width)
-        self.op_head, self.colour_head = _dense(1 + len(OPS)), _dense(COLOURS)
+        self.op_head, self.colour_head = _dense(1 + config.ops), _dense(COLOURS)
 
     def encode(self, task: Task, size: int) -> Prefix:
         """Encode a batch of tasks; ``size`` places for cells, at least the largest area."""

@@ -1,7 +1,8 @@
 """The drawing calls of the DSL: one table row each.
 
-To add a call, write its mask function and append a row to ``OPS`` here, and its NumPy referee in
-``tests/referee.py``. Tokens, legality, Python source and execution follow from the row.
+To add a call, write its mask function and append a row to ``OPS`` here, and write it in plain
+NumPy in ``drawing.py``, which exported programs carry with them and which is its referee in the
+tests. Tokens, legality, Python source, canonical form and execution follow from the row.
 """
 
 from collections.abc import Callable
@@ -35,6 +36,7 @@ class Op(NamedTuple):
     # (r1, c1, r2, c2, row, col) -> bool, is this cell painted; broadcasts, int32 in.
     covers: Callable[..., Array]
     transposed: str = ""  # the op of the same cells with rows and columns swapped; "": itself
+    corners: bool = False  # point1, point2 are any opposite corners; a line if one cell wide
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -71,6 +73,12 @@ def rectangle_covers(r1, c1, r2, c2, row, col) -> Array:
     )
 
 
+def outline_covers(r1, c1, r2, c2, row, col) -> Array:
+    """The outermost cells of a rectangle between any two opposite corners."""
+    border = (row == r1) | (row == r2) | (col == c1) | (col == c2)
+    return border & rectangle_covers(r1, c1, r2, c2, row, col)
+
+
 def row_covers(r1, c1, r2, c2, row, col) -> Array:
     """A whole row."""
     return (row == r1) & (col == col)
@@ -88,11 +96,14 @@ def pixel_covers(r1, c1, r2, c2, row, col) -> Array:
 
 OPS = (
     Op("draw_line", ("point1", "point2", "color"), line_covers),
-    Op("draw_rectangle", ("point1", "point2", "color"), rectangle_covers),
+    Op("draw_rectangle", ("point1", "point2", "color"), rectangle_covers, corners=True),
     Op("draw_horizontal_line", ("y", "color"), row_covers, "draw_vertical_line"),
     Op("draw_vertical_line", ("x", "color"), column_covers, "draw_horizontal_line"),
     Op("draw_pixel", ("point", "color"), pixel_covers),
+    Op("draw_rectangle_outline", ("point1", "point2", "color"), outline_covers, corners=True),
 )  # op ids are the places in this table, counted from 1; END is 0
+
+SOURCE_OPS = 5  # the first so many are those of the source, and of the shipped models
 
 LINE, RECTANGLE, ROW, COLUMN, PIXEL = range(1, 6)
 
@@ -101,6 +112,13 @@ _USES = np.array(
     [[False] * RECORD_SIZE]
     + [[column == OP or column in op.columns for column in range(RECORD_SIZE)] for op in OPS]
 )
+
+_CORNERS = np.array([False] + [op.corners for op in OPS])
+
+
+def has_corners(op: Array) -> Array:
+    """Are the points of ops (int32 [...]) opposite corners."""
+    return jnp.asarray(_CORNERS)[op]
 
 
 def uses(op: Array) -> Array:

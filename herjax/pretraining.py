@@ -64,6 +64,10 @@ class PretrainConfig:
         for name in ("muon_lr", "adam_lr", "clip"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 1 <= self.tasks.ops <= self.model.ops:
+            raise ValueError(
+                f"tasks.ops {self.tasks.ops} must be 1 .. model.ops ({self.model.ops})"
+            )
         if self.tasks.max_draws < 1:
             raise ValueError(f"tasks.max_draws must be at least 1, got {self.tasks.max_draws}")
         if not 0 <= self.seed < HELD_OUT_SEED:

@@ -15,7 +15,7 @@ from jax import Array
 
 from herjax.canonical import order_draws, simplify_draws
 from herjax.executor import OUTSIDE, execute, prune
-from herjax.ops import COLOURS, OPS, RECORD_SIZE, uses
+from herjax.ops import COLOURS, RECORD_SIZE, SOURCE_OPS, uses
 
 
 @struct.dataclass
@@ -35,6 +35,7 @@ class TaskConfig:
     min_side: int = 3  # cells
     max_side: int = 10  # cells
     max_draws: int = 5
+    ops: int = SOURCE_OPS  # the first so many of the table
 
 
 def inside(height: Array, width: Array, rows: int, cols: int) -> Array:
@@ -42,12 +43,14 @@ def inside(height: Array, width: Array, rows: int, cols: int) -> Array:
     return (jnp.arange(rows)[:, None] < height) & (jnp.arange(cols)[None, :] < width)
 
 
-def random_program(key: Array, height: Array, width: Array, max_draws: int) -> Array:
+def random_program(
+    key: Array, height: Array, width: Array, max_draws: int, ops: int = SOURCE_OPS
+) -> Array:
     """Records [max_draws, 6]: 1 .. max_draws uniform draws inside the canvas, as drawn."""
     count_key, op_key, colour_key, row_key, col_key = jax.random.split(key, 5)
     n = (max_draws,)
     count = jax.random.randint(count_key, (), 1, max_draws + 1)
-    op = jax.random.randint(op_key, n, 1, len(OPS) + 1)
+    op = jax.random.randint(op_key, n, 1, ops + 1)
     op = jnp.where(jnp.arange(max_draws) < count, op, 0)
     colour = jax.random.randint(colour_key, n, 0, COLOURS)
     rows = jax.random.randint(row_key, (2, max_draws), 0, height)
@@ -79,7 +82,7 @@ def random_task(
         attempt_key, colour_key, draws_key = jax.random.split(attempt_key, 3)
         colour = jax.random.randint(colour_key, (), 0, COLOURS)
         input = jnp.where(mask, colour, OUTSIDE).astype(jnp.int8)
-        program = random_program(draws_key, height, width, config.max_draws)
+        program = random_program(draws_key, height, width, config.max_draws, config.ops)
         return attempt_key, input, program, execute(program, input)
 
     def unchanged(state):

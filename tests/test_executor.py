@@ -5,6 +5,7 @@ import pytest
 
 import herjax
 from herjax.executor import OUTSIDE, draw_count, draw_masks, execute, keep_draws, prune, top_draw
+from herjax.ops import LINE, PIXEL
 from tests import referee
 
 
@@ -41,7 +42,7 @@ def test_execute_equals_scikit_image_on_20000_programs_of_all_sizes():
 
 def test_every_line_up_to_9x9_equals_scikit_image():
     ends = np.stack(np.meshgrid(*[np.arange(9)] * 4, indexing="ij"), -1).reshape(-1, 4)
-    records = np.concatenate([np.tile([referee.LINE, 7], (len(ends), 1)), ends], axis=1)
+    records = np.concatenate([np.tile([LINE, 7], (len(ends), 1)), ends], axis=1)
     masks = np.asarray(jax.jit(draw_masks, static_argnums=(1, 2))(records, 9, 9))
     for record, mask in zip(records, masks):
         assert np.array_equal(mask, referee.cells(record, (9, 9))), record
@@ -99,7 +100,7 @@ def test_prune_leaves_no_draw_that_could_go(pruned):
 
 
 def test_prune_keeps_one_of_two_equal_draws():
-    twice = np.array([[referee.PIXEL, 5, 1, 1, 0, 0]] * 2, np.int32)
+    twice = np.array([[PIXEL, 5, 1, 1, 0, 0]] * 2, np.int32)
     kept = prune(twice, jnp.zeros((3, 3), jnp.int8))
     assert int(draw_count(kept)) == 1
 

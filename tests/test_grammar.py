@@ -21,9 +21,9 @@ def test_token_ids_are_as_documented():
     assert np.array_equal(
         grammar.encode(np.array(program), 7),
         [
-            [2, 6 + 3, 16 + 1 * 7 + 2, 16 + 4 * 7],
-            [3, 6 + 9, 16 + 5 * 7, none],
-            [4, 6 + 0, 16 + 1, none],
+            [2, 7 + 3, 17 + 1 * 7 + 2, 17 + 4 * 7],
+            [3, 7 + 9, 17 + 5 * 7, none],
+            [4, 7 + 0, 17 + 1, none],
             [0, none, none, none],
         ],
     )

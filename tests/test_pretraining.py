@@ -8,7 +8,17 @@ import pytest
 
 from herjax import pretraining
 from herjax.config import from_dict
-from herjax.pretraining import PRESETS, PretrainConfig, bucket_of_step, init_state, pretrain_step
+from herjax.model import Decoder
+from herjax.pretraining import (
+    PRESETS,
+    PretrainConfig,
+    bucket_of_step,
+    init_params,
+    init_state,
+    pretrain_step,
+    random_batch,
+)
+from herjax.sampler import sample
 from herjax.weights import save_weights
 
 TINY = PRESETS["tiny"]
@@ -29,6 +39,10 @@ def test_config_survives_json():
         ({"seed": pretraining.HELD_OUT_SEED}, "seed must be 0"),
         ({"size_limits": (16,)}, "must hold 36 cells"),
         ({"tasks": pretraining.TaskConfig(max_side=9)}, "tasks.max_side 9"),
+        (
+            {"tasks": pretraining.TaskConfig(max_side=6, ops=6)},
+            "tasks.ops 6 must be 1",
+        ),
     ],
 )
 def test_bad_configs_are_refused(changes, message):
@@ -53,6 +67,31 @@ def test_init_starts_from_the_given_weights(tmp_path):
     save_weights(tmp_path, TINY.model, before.params, {})
     state = init_state(dataclasses.replace(TINY, init=str(tmp_path)))
     chex.assert_trees_all_equal(state.params, before.params)
+    # On larger canvases: the new rows and columns come after the given ones.
+    model = dataclasses.replace(TINY.model, max_side=8)
+    larger = init_state(dataclasses.replace(TINY, init=str(tmp_path), model=model))
+    for leaf, given in zip(jax.tree.leaves(larger.params), jax.tree.leaves(before.params)):
+        assert np.array_equal(leaf[: len(given)], given)
+    assert larger.params["params"]["row_embed"]["embedding"].shape == (8, 32)
+    with pytest.raises(ValueError, match="is another model"):
+        init_state(dataclasses.replace(config_of_width(64), init=str(tmp_path)))
+
+
+def config_of_width(width):
+    return dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, width=width))
+
+
+def test_the_call_that_the_source_lacks_is_drawn_only_when_asked_for():
+    sizes = np.array([[6, 6]])
+    for ops in (5, 6):
+        model = dataclasses.replace(TINY.model, ops=ops)
+        tasks = dataclasses.replace(TINY.tasks, ops=ops)
+        _, programs = random_batch(jax.random.key(0), sizes, tasks, 64)
+        assert np.unique(programs[..., 0]).max() == ops
+        task = jax.tree.map(lambda leaf: leaf[0], random_batch(jax.random.key(1), sizes, tasks, 1))
+        params = init_params(model, jax.random.key(0))
+        found = sample(Decoder(model), params, task[0], jax.random.key(2), np.ones(64), 3, 36)
+        assert np.unique(found.program[..., 0]).max() == ops
 
 
 def test_evaluate_counts_programs_that_draw_the_task(monkeypatch):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from herjax.executor import OUTSIDE
+from herjax.ops import COLUMN, PIXEL, RECTANGLE, ROW
 from herjax.pretraining import PretrainConfig, bucket_of_step, random_batch
 from herjax.tasks import TaskConfig, random_program, random_task, size_buckets
 from tests import referee
@@ -55,12 +56,12 @@ def test_raw_programs_are_uniform_in_count_op_colour_and_place():
     drawn = programs[programs[..., 0] > 0]
     assert np.allclose(np.bincount(drawn[:, 0])[1:] / len(drawn), 0.2, atol=0.02)
     assert np.allclose(np.bincount(drawn[:, 1]) / len(drawn), 0.1, atol=0.02)
-    boxes = drawn[drawn[:, 0] == referee.RECTANGLE]
+    boxes = drawn[drawn[:, 0] == RECTANGLE]
     for column, side in ((2, 4), (3, 7), (4, 4), (5, 7)):
         shares = np.bincount(boxes[:, column], minlength=side) / len(boxes)
         assert len(shares) == side
         assert np.allclose(shares, 1 / side, atol=0.04)
-    unused = {referee.ROW: [3, 4, 5], referee.COLUMN: [2, 4, 5], referee.PIXEL: [4, 5]}
+    unused = {ROW: [3, 4, 5], COLUMN: [2, 4, 5], PIXEL: [4, 5]}
     for op, columns in unused.items():
         assert (drawn[drawn[:, 0] == op][:, columns] == 0).all()
 
