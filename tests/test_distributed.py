@@ -26,7 +26,8 @@ def weights(folder):
 
 def test_pretraining_in_two_processes_equals_one(tmp_path):
     arguments = ["--preset=tiny", "--mesh=data:4", "--size_limits=36", "--snapshots="]
-    arguments += ["--steps=12", "--log_every=4", "--eval_tasks=16", "--final_eval_tasks=16"]
+    # Few steps: sums in another order may some time flip a ReLU whose input is almost 0.
+    arguments += ["--steps=6", "--log_every=2", "--eval_tasks=16", "--final_eval_tasks=16"]
     code, _, err = run("pretrain", *arguments, f"--workdir={tmp_path / 'one'}")
     assert code == 0, err
     codes, outs, errs = two_processes("pretrain", *arguments, f"--workdir={tmp_path / 'two'}")

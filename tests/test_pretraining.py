@@ -3,6 +3,7 @@ import json
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -81,17 +82,22 @@ def config_of_width(width):
     return dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, width=width))
 
 
-def test_the_call_that_the_source_lacks_is_drawn_only_when_asked_for():
-    sizes = np.array([[6, 6]])
-    for ops in (5, 6):
-        model = dataclasses.replace(TINY.model, ops=ops)
-        tasks = dataclasses.replace(TINY.tasks, ops=ops)
-        _, programs = random_batch(jax.random.key(0), sizes, tasks, 64)
-        assert np.unique(programs[..., 0]).max() == ops
-        task = jax.tree.map(lambda leaf: leaf[0], random_batch(jax.random.key(1), sizes, tasks, 1))
-        params = init_params(model, jax.random.key(0))
-        found = sample(Decoder(model), params, task[0], jax.random.key(2), np.ones(64), 3, 36)
-        assert np.unique(found.program[..., 0]).max() == ops
+@jax.jit
+def programs_of_six_ops(key):
+    """Of random tasks, and sampled by an untrained decoder."""
+    model = dataclasses.replace(TINY.model, ops=6)
+    tasks = dataclasses.replace(TINY.tasks, ops=6)
+    task, drawn = random_batch(key, np.array([[6, 6]]), tasks, 64)
+    task = jax.tree.map(lambda leaf: leaf[0], task)
+    sampled = sample(Decoder(model), init_params(model, key), task, key, jnp.ones(64), 3, 36)
+    return drawn, sampled.program
+
+
+def test_a_call_that_the_source_lacks_is_used_only_when_asked_for():
+    for programs in programs_of_six_ops(jax.random.key(0)):
+        assert set(np.unique(programs[..., 0])) == set(range(7))
+    run = jax.jit(lambda key: random_batch(key, np.array([[6, 6]]), TINY.tasks, 256)[1])
+    assert np.max(run(jax.random.key(0))[..., 0]) == 5
 
 
 def test_evaluate_counts_programs_that_draw_the_task(monkeypatch):

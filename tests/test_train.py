@@ -36,7 +36,7 @@ def test_token_log_probs_against_loops():
             if op == END:
                 break
             for slot, (scores, first) in enumerate(
-                [(logits.colour, 6), (logits.point1, 16), (logits.point2, 16)], start=1
+                [(logits.colour, 7), (logits.point1, 17), (logits.point2, 17)], start=1
             ):
                 if tokens[b, n, slot] >= 0:
                     expected[b, n, slot] = log_softmax(scores[b, n])[tokens[b, n, slot] - first]
