@@ -52,10 +52,8 @@ def line_covers(r1, c1, r2, c2, row, col) -> Array:
     """
     height, width = jnp.abs(r2 - r1), jnp.abs(c2 - c1)
     steep = height > width
-    down, right = (row - r1) * jnp.sign(r2 - r1), (col - c1) * jnp.sign(c2 - c1)
-    # A zero-length axis has sign 0: compare its raw offset, which must then be 0.
-    down = jnp.where(r2 == r1, row - r1, down)
-    right = jnp.where(c2 == c1, col - c1, right)
+    down = (row - r1) * jnp.where(r2 < r1, -1, 1).astype(r1.dtype)
+    right = (col - c1) * jnp.where(c2 < c1, -1, 1).astype(c1.dtype)
     along, across = jnp.where(steep, down, right), jnp.where(steep, right, down)
     long, short = jnp.maximum(height, width), jnp.minimum(height, width)
     scale = jnp.maximum(2 * long, 1)
