@@ -90,6 +90,7 @@ def test_members_as_one_batch_end_as_if_run_alone(tiny, tasks, alone):
         assert_same(result, expected, tolerance=1e-3)
 
 
+@pytest.mark.slow
 def test_a_population_goes_on_from_a_saved_state_on_another_mesh(tiny, tasks, alone):
     def make(devices):
         mesh = make_mesh({"data": devices, "model": 1})
