@@ -4,7 +4,7 @@ import os
 import sys
 
 # XLA:CPU takes fresh memory for every program it runs, a gigabyte for a step of pretraining; in
-# small pages that costs a third of the step. The C library reads this when a process starts.
+# small pages that costs a quarter of the step. The C library reads this when a process starts.
 _run_as_module = sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("experiments.")
 if sys.platform == "linux" and _run_as_module and "GLIBC_TUNABLES" not in os.environ:
     os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"

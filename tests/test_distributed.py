@@ -24,10 +24,16 @@ def weights(folder):
     return safetensors.numpy.load_file(folder / "model.safetensors")
 
 
-def test_pretraining_in_two_processes_equals_one(tmp_path):
+@pytest.mark.parametrize(
+    ("steps", "as_users_compile"), [(6, False), pytest.param(12, True, marks=pytest.mark.slow)]
+)
+def test_pretraining_in_two_processes_equals_one(tmp_path, monkeypatch, steps, as_users_compile):
+    """Compiled as tests are, rounding grows past the bound after step 8: so 12 as users compile."""
+    if as_users_compile:
+        monkeypatch.setenv("XLA_FLAGS", "")
     arguments = ["--preset=tiny", "--mesh=data:4", "--size_limits=36", "--snapshots="]
-    # Few steps: sums in another order may some time flip a ReLU whose input is almost 0.
-    arguments += ["--steps=6", "--log_every=2", "--eval_tasks=16", "--final_eval_tasks=16"]
+    arguments += [f"--steps={steps}", f"--log_every={steps // 3}"]
+    arguments += ["--eval_tasks=16", "--final_eval_tasks=16"]
     code, _, err = run("pretrain", *arguments, f"--workdir={tmp_path / 'one'}")
     assert code == 0, err
     codes, outs, errs = two_processes("pretrain", *arguments, f"--workdir={tmp_path / 'two'}")
