@@ -4,38 +4,84 @@ Shapes: N draws, R rows, C columns. A canvas smaller than [R, C] is padded with 
 no draw paints there.
 """
 
+import operator
+from collections.abc import Iterable
+from functools import partial, reduce
+from typing import NamedTuple
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from herjax.ops import C1, C2, COLOUR, END, OP, OPS, R1, R2, RECORD_SIZE
+from herjax.ops import C1, C2, COLOUR, END, OP, OPS, R1, R2, RECORD_SIZE, Band, Op
 
 OUTSIDE = 10  # value of the cells of a padded canvas that lie beyond its height and width
 
 
-def _cells(rows: int, cols: int) -> tuple[Array, Array]:
-    """Row and column of every cell in reading order: one flat axis, which vectorises best."""
-    # int16 holds what ``line_covers`` computes, and twice as many fit into a register.
+class _Areas(NamedTuple):
+    """What the N draws of a program paint: all that is computed once a draw, not once a cell."""
+
+    op: Array
+    points: list[Array]  # r1, c1, r2, c2 of the draws whose op has ``covers``
+    bands: tuple[Band, Band]  # of the draws whose op has ``bands``; empty ones for the others
+
+
+def _areas(program: Array, rows: int, cols: int, ops: int) -> _Areas:
+    """Of records [N, 6] on a [rows, cols] grid; only draws by the first ``ops`` ops paint."""
+    # int16 holds what ``line_bands`` computes, and twice as many fit into a register.
     dtype = np.int16 if max(rows, cols) <= 100 else np.int32
-    row, col = np.divmod(np.arange(rows * cols, dtype=dtype), dtype(cols))
-    return jnp.asarray(row), jnp.asarray(col)
+    table = dict(enumerate(OPS[:ops], start=1))
+    op, _, *points = program.T.astype(dtype)
+    bands = (Band(0, 0, 1, 0),) * 2  # no cell
+    for shape in dict.fromkeys(row.bands for row in table.values() if row.bands):
+        mine = {op_id: row for op_id, row in table.items() if row.bands is shape}
+        new = shape(*_completed(op, points, mine, rows, cols))
+        bands = jax.tree.map(partial(jnp.where, _any_of(op, mine)), new, bands)
+    others = {op_id: row for op_id, row in table.items() if row.covers}
+    points = _completed(op, points, others, rows, cols)
+    return _Areas(op, points, jax.tree.map(lambda x: x.astype(dtype), bands))
 
 
-def _draw_mask(record: Array, row: Array, col: Array, ops: int = len(OPS)) -> Array:
-    """Which cells one draw paints: bool, shape of ``row``; only by the first ``ops`` ops."""
-    record = record.astype(row.dtype)
-    fields = [record[column] for column in (R1, C1, R2, C2)]
-    painted = jnp.zeros(row.shape, bool)
-    for op_id, row_of_table in enumerate(OPS[:ops], start=1):
-        painted |= (record[OP] == op_id) & row_of_table.covers(*fields, row, col)
-    return painted
+def _completed(op, points, table: dict[int, Op], rows: int, cols: int) -> list[Array]:
+    """r1, c1, r2, c2 of draws by the ops in ``table``, with values for those that an op lacks."""
+
+    def complete(column, value):
+        lacking = [op_id for op_id, row in table.items() if column not in row.columns]
+        point = points[column - R1]
+        return jnp.where(_any_of(op, lacking), value, point) if lacking else point
+
+    r2 = complete(R2, complete(R1, rows - 1))
+    c2 = complete(C2, complete(C1, cols - 1))
+    return [complete(R1, 0), complete(C1, 0), r2, c2]
+
+
+def _any_of(op: Array, ids: Iterable[int]) -> Array:
+    return reduce(operator.or_, [op == op_id for op_id in ids])
+
+
+def _covered(area: _Areas, rows: int, cols: int, ops: int) -> Array:
+    """Which cells one draw (scalars in ``area``) paints: bool [rows * cols], in reading order."""
+    # One flat axis vectorises best.
+    row, col = map(jnp.asarray, np.divmod(np.arange(rows * cols, dtype=area.op.dtype), cols))
+    covered = _within(area.bands[0], row, col) & _within(area.bands[1], row, col)
+    for op_id, op in enumerate(OPS[:ops], start=1):
+        if op.covers:
+            covered |= (area.op == op_id) & op.covers(*area.points, row, col)
+    return covered
+
+
+def _within(band: Band, row: Array, col: Array) -> Array:
+    place = band.row_step * row + band.col_step * col + band.start
+    unsigned = f"u{place.dtype}"  # negative places become large ones: one comparison, not two
+    return place.astype(unsigned) <= band.length.astype(unsigned)
 
 
 def draw_masks(program: Array, rows: int, cols: int) -> Array:
     """Cells that each draw paints on a [rows, cols] grid: bool [N, R, C]. END paints none."""
-    masks = jax.vmap(_draw_mask, (0, None, None))(program, *_cells(rows, cols))
+    areas = _areas(program, rows, cols, len(OPS))
+    masks = jax.vmap(lambda area: _covered(area, rows, cols, len(OPS)))(areas)
     return masks.reshape(-1, rows, cols)
 
 
@@ -59,14 +105,16 @@ def execute(program: Array, input: Array, ops: int = len(OPS)) -> Array:
     program, input = jnp.asarray(program), jnp.asarray(input)
     chex.assert_shape(program, (None, RECORD_SIZE))
     chex.assert_rank(input, 2)
-    row, col = _cells(*input.shape)
+    areas = _areas(program, *input.shape, ops)
+    colours = program[:, COLOUR].astype(areas.op.dtype)  # the canvas too: one width in the loop
 
-    def paint(canvas, record):
-        mask = _draw_mask(record, row, col, ops)
-        return jnp.where(mask, record[COLOUR].astype(canvas.dtype), canvas), None
+    def paint(canvas, draw):
+        area, colour = draw
+        return jnp.where(_covered(area, *input.shape, ops), colour, canvas), None
 
-    painted, _ = jax.lax.scan(paint, input.reshape(-1), program)
-    return jnp.where(input != OUTSIDE, painted.reshape(input.shape), input)
+    canvas = input.reshape(-1).astype(colours.dtype)
+    painted, _ = jax.lax.scan(paint, canvas, (areas, colours))
+    return jnp.where(canvas != OUTSIDE, painted, canvas).astype(input.dtype).reshape(input.shape)
 
 
 def prune(program: Array, input: Array) -> Array:

@@ -30,11 +30,24 @@ ARGUMENT_COLUMNS = {
 }
 
 
+class Band(NamedTuple):
+    """The cells where 0 <= row_step * row + col_step * col + start <= length."""
+
+    row_step: Array
+    col_step: Array
+    start: Array
+    length: Array
+
+
 class Op(NamedTuple):
     name: str  # of the Python function
     arguments: tuple[str, ...]  # keywords of the Python call, keys of ARGUMENT_COLUMNS
-    # (r1, c1, r2, c2, row, col) -> bool, is this cell painted; broadcasts, int32 in.
-    covers: Callable[..., Array]
+    # The mask function, one of two kinds. ``bands`` is the faster: (r1, c1, r2, c2) -> the two
+    # bands whose common cells are painted. ``covers`` can be any: (r1, c1, r2, c2, row, col) ->
+    # bool, is this cell painted; broadcasts. Both get a missing point2 as point1, and instead of a
+    # missing row or column the first and the last.
+    bands: Callable[..., tuple[Band, Band]] | None = None
+    covers: Callable[..., Array] | None = None
     transposed: str = ""  # the op of the same cells with rows and columns swapped; "": itself
     corners: bool = False  # point1, point2 are any opposite corners; a line if one cell wide
 
@@ -44,61 +57,54 @@ class Op(NamedTuple):
         return tuple(column for name in self.arguments for column in ARGUMENT_COLUMNS[name])
 
 
-def line_covers(r1, c1, r2, c2, row, col) -> Array:
+def line_bands(r1, c1, r2, c2) -> tuple[Band, Band]:
     """Bresenham line, the cells of ``skimage.draw.line``.
 
     Step i along the longer axis is offset by floor((2 * short * i + long) / (2 * long)) along
-    the shorter one; multiplied out here, because integer division is slow.
+    the shorter one; multiplied out here to a bound on the remainder.
     """
     height, width = jnp.abs(r2 - r1), jnp.abs(c2 - c1)
     steep = height > width
-    down = (row - r1) * jnp.where(r2 < r1, -1, 1).astype(r1.dtype)
-    right = (col - c1) * jnp.where(c2 < c1, -1, 1).astype(c1.dtype)
-    along, across = jnp.where(steep, down, right), jnp.where(steep, right, down)
+    down = jnp.where(r2 < r1, -1, 1).astype(r1.dtype)
+    right = jnp.where(c2 < c1, -1, 1).astype(c1.dtype)
     long, short = jnp.maximum(height, width), jnp.minimum(height, width)
     scale = jnp.maximum(2 * long, 1)
-    remainder = 2 * short * along + long - scale * across
-    return (along >= 0) & (along <= long) & (remainder >= 0) & (remainder < scale)
+
+    def band(along, across, start, length):  # along * steps + across * offset, from point1
+        row_step = down * jnp.where(steep, along, across)
+        col_step = right * jnp.where(steep, across, along)
+        return Band(row_step, col_step, start - row_step * r1 - col_step * c1, length)
+
+    return band(1, 0, 0, long), band(2 * short, -scale, long, scale - 1)
 
 
-def rectangle_covers(r1, c1, r2, c2, row, col) -> Array:
+def rectangle_bands(r1, c1, r2, c2) -> tuple[Band, Band]:
     """Filled rectangle between any two opposite corners, inclusive."""
-    return (
-        (row >= jnp.minimum(r1, r2))
-        & (row <= jnp.maximum(r1, r2))
-        & (col >= jnp.minimum(c1, c2))
-        & (col <= jnp.maximum(c1, c2))
-    )
+    rows = Band(1, 0, -jnp.minimum(r1, r2), jnp.abs(r2 - r1))
+    cols = Band(0, 1, -jnp.minimum(c1, c2), jnp.abs(c2 - c1))
+    return rows, cols
 
 
 def outline_covers(r1, c1, r2, c2, row, col) -> Array:
     """The outermost cells of a rectangle between any two opposite corners."""
     border = (row == r1) | (row == r2) | (col == c1) | (col == c2)
-    return border & rectangle_covers(r1, c1, r2, c2, row, col)
-
-
-def row_covers(r1, c1, r2, c2, row, col) -> Array:
-    """A whole row."""
-    return (row == r1) & (col == col)
-
-
-def column_covers(r1, c1, r2, c2, row, col) -> Array:
-    """A whole column."""
-    return (col == c1) & (row == row)
-
-
-def pixel_covers(r1, c1, r2, c2, row, col) -> Array:
-    """One cell."""
-    return (row == r1) & (col == c1)
+    inside_rows = (row >= jnp.minimum(r1, r2)) & (row <= jnp.maximum(r1, r2))
+    inside_cols = (col >= jnp.minimum(c1, c2)) & (col <= jnp.maximum(c1, c2))
+    return border & inside_rows & inside_cols
 
 
 OPS = (
-    Op("draw_line", ("point1", "point2", "color"), line_covers),
-    Op("draw_rectangle", ("point1", "point2", "color"), rectangle_covers, corners=True),
-    Op("draw_horizontal_line", ("y", "color"), row_covers, "draw_vertical_line"),
-    Op("draw_vertical_line", ("x", "color"), column_covers, "draw_horizontal_line"),
-    Op("draw_pixel", ("point", "color"), pixel_covers),
-    Op("draw_rectangle_outline", ("point1", "point2", "color"), outline_covers, corners=True),
+    Op("draw_line", ("point1", "point2", "color"), line_bands),
+    Op("draw_rectangle", ("point1", "point2", "color"), rectangle_bands, corners=True),
+    Op("draw_horizontal_line", ("y", "color"), rectangle_bands, transposed="draw_vertical_line"),
+    Op("draw_vertical_line", ("x", "color"), rectangle_bands, transposed="draw_horizontal_line"),
+    Op("draw_pixel", ("point", "color"), rectangle_bands),
+    Op(
+        "draw_rectangle_outline",
+        ("point1", "point2", "color"),
+        covers=outline_covers,
+        corners=True,
+    ),
 )  # op ids are the places in this table, counted from 1; END is 0
 
 SOURCE_OPS = 5  # the first so many are those of the source, and of the shipped models
