@@ -25,6 +25,7 @@ from herjax.her import AdaptConfig, AdaptState, EpochMetrics, adapt_epochs, init
 from herjax.model import Decoder
 from herjax.sharding import make_mesh, replicated, state_shardings
 from herjax.tasks import Task
+from herjax.trace_cache import call_traced
 from herjax.weights import Pretrained
 
 SLOTS = {"cpu": 16, "gpu": 256, "tpu": 64}  # by platform, for each device on "data"
@@ -153,7 +154,7 @@ def _progress(state, mesh):
 
 
 @partial(jax.jit, static_argnames=("model", "config", "mesh", "vectorize"), donate_argnames="state")
-def _advance(model, state, tasks, config, epochs, mesh, vectorize):
+def _advance(state, tasks, epochs, model, config, mesh, vectorize):
     """Every device runs its own members; there is no communication over "data"."""
 
     def run(member):
@@ -228,8 +229,15 @@ class Population:
         """
         self._fill()
         tasks = jax.tree.map(self._of_slots, self.tasks)
-        self.state = _advance(
-            self.model, self.state, tasks, self.config, epochs, self.mesh, self.vectorize
+        self.state = call_traced(
+            _advance,
+            self.state,
+            tasks,
+            np.int32(epochs),
+            model=self.model,
+            config=self.config,
+            mesh=self.mesh,
+            vectorize=self.vectorize,
         )
         # Devices end at different times; a collective that waits for the last too long aborts.
         jax.block_until_ready(self.state)
