@@ -17,13 +17,14 @@ from absl import logging as absl_logging
 
 from herjax import processes
 from herjax.checkpoint import CheckpointError
-from herjax.picture_files import is_picture_file, load_picture
+from herjax.picture_files import arc_pictures, is_picture_file, load_picture
 from herjax.picture_suite import Picture, pictures, tuning_pictures
 from herjax.processes import ProcessError
 from herjax.sharding import make_mesh, parse_mesh
 from herjax.weights import write_atomically
 
 MAX_SEED = 2**31 - 2
+TASK_SETS = {"tuning": tuning_pictures, "arc200": arc_pictures}
 
 COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache",
@@ -234,8 +235,8 @@ def chosen_tasks(
         if left_out := [name for name in suite if name not in fits]:
             say(f"left out, larger than the model's {max_side}x{max_side}: {', '.join(left_out)}")
         return fits
-    if names == "tuning":
-        return tuning_pictures()
+    if names in TASK_SETS:
+        return TASK_SETS[names]()
     chosen = {}
     for name in dict.fromkeys(names.split(",")):
         if name in suite:
@@ -245,7 +246,8 @@ def chosen_tasks(
             folder = re.sub(r"[^\w.-]+", "-", name.split("/")[-1]) if name != "-" else "stdin"
         else:
             raise ValueError(
-                f"unknown task {name!r}; one of {', '.join(suite)}, all, tuning, or a file"
+                f"unknown task {name!r}; one of {', '.join(suite)}, all,"
+                f" {', '.join(TASK_SETS)}, or a file"
             )
         if folder in chosen:
             raise ValueError(f"two tasks are called {folder}: run them apart")

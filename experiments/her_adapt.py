@@ -28,6 +28,7 @@ from herjax import processes
 from herjax.adaptation import Result, make_result
 from herjax.checkpoint import Checkpoints
 from herjax.her import AdaptConfig
+from herjax.metrics import least_draws
 from herjax.palette import terminal_grid
 from herjax.picture_suite import Picture
 from herjax.population import CHUNK, Advance, Population, by_shape
@@ -39,7 +40,8 @@ TASK = flags.DEFINE_string(
     "task",
     "25-squares",
     "With commas: names from --list_tasks; files (ARC .json, .json#train.0.output, .png, .gif,"
-    " rows of digits, - for standard input); arc1:ID. Or all; or tuning.",
+    " rows of digits, - for standard input); arc1:ID. Or all, or tuning, or"
+    " arc200: the first 200 outputs of ARC-AGI-1 that are at most 10x10.",
 )
 BACKGROUND = flags.DEFINE_integer(
     "background", None, "Colour of the blank input of a file's picture; default its most common."
@@ -69,6 +71,7 @@ class Member(NamedTuple):
 
 # ---- Live view ----------------------------------------------------------------------------------
 
+MAX_TASK_ROWS = 30  # of the summary
 COLUMNS = ("epoch", "best %", "mean %", "distinct", "new", "draws", "programs", "seconds")
 
 
@@ -257,6 +260,8 @@ def write_files(
         "best_accuracy": best.tolist(),
         "mean_accuracy": mean.tolist(),
         "draws": len(result.program),
+        "least_draws": least_draws(member.picture.target, member.picture.input),
+        "colours": len(np.unique(member.picture.target)),
         "seconds_run": seconds[0],
         "seconds_compile": seconds[1],
         "weights_sha256": pretrained.info["sha256"],
@@ -308,27 +313,40 @@ def write_summary(workdir: pathlib.Path, members: list[Member], results: list[di
     cli.write_lines(workdir / "results.jsonl", results)
 
 
-def summary(results: list[dict]) -> Table:
-    """Solve rate and programs to solve by task; unsolved runs count as above the budget."""
-    table = Table("task", "solved", "Wilson 95 %", "median programs", "range", "seconds a run")
+def summary(results: list[dict]) -> list[Table]:
+    """Solve rates by task; if those are many, by what the pictures have."""
+    if len({result["task"] for result in results}) <= MAX_TASK_ROWS:
+        return [solve_rates(results, "task")]
+    return [solve_rates(results, "colours"), solve_rates(results, "least_draws")]
+
+
+def solve_rates(results: list[dict], key: str) -> Table:
+    """Solve rate and programs to solve by a key; unsolved runs count as above the budget."""
+    columns = ("solved", "Wilson 95 %", "median programs", "range", "seconds a run")
+    table = Table(key.replace("_", " "), *columns)
     table.columns[0].no_wrap = True
 
     def show(programs):
         return f"{programs:.0f}" if np.isfinite(programs) else "not solved"
 
-    for task in dict.fromkeys(result["task"] for result in results):
-        mine = [result for result in results if result["task"] == task]
+    def add(name, mine):
         solved = sum(result["solved"] for result in mine)
         low, high = herjax.wilson_interval(solved, len(mine))
         needed = sorted(r["programs_sampled"] if r["solved"] else np.inf for r in mine)
         table.add_row(
-            task,
+            str(name),
             f"{solved} of {len(mine)}",
             f"{low:.2f} .. {high:.2f}",
             show(statistics.median(needed)),
             f"{show(needed[0])} .. {show(needed[-1])}",
             f"{statistics.median(result['seconds_run'] for result in mine):.1f}",
         )
+
+    values = dict.fromkeys(result[key] for result in results)
+    for value in values if key == "task" else sorted(values):
+        add(value, [result for result in results if result[key] == value])
+    if key != "task":
+        add("all", results)
     return table
 
 
@@ -339,14 +357,15 @@ def main(_):
             print(f"{name}  {rows}x{cols}")
         return
     config = config_lib.read_flags(AdaptConfig(), flags.FLAGS)
-    many = SEEDS.value > 1 or TASK.value in ("all", "tuning") or "," in TASK.value
+    is_set = TASK.value == "all" or TASK.value in cli.TASK_SETS
+    many = SEEDS.value > 1 or is_set or "," in TASK.value
     # On CPUs one member is fastest on one device with all cores, many are on one device a core.
     cli.use_devices(cpu_devices=os.cpu_count() if many else 1)
     pretrained = herjax.load_pretrained(CHECKPOINT.value)
     side = pretrained.model.config.max_side
     pictures = cli.chosen_tasks(TASK.value, side, BACKGROUND.value, CELL_SIZE.value)
     seeds = range(SEED.value, SEED.value + SEEDS.value)
-    name = TASK.value if TASK.value in ("all", "tuning") else "+".join(pictures)
+    name = TASK.value if is_set else "+".join(pictures)
     name += f"-seed{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}"
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
     grids = [grid for picture in pictures.values() for grid in (picture.input, picture.target)]
@@ -376,7 +395,8 @@ def main(_):
     if len(members) > 1:
         results = read_results(members)
         processes.on_first(lambda: write_summary(workdir, members, results))
-        view.console.print(summary(results))
+        for table in summary(results):
+            view.console.print(table)
     if not view.ended:
         cli.say(f"{workdir} holds this run already, done: nothing to do")
 

