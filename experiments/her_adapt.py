@@ -34,7 +34,7 @@ from herjax.picture_suite import Picture
 from herjax.population import CHUNK, Advance, Population, by_shape
 from herjax.report import make_overview, make_report
 from herjax.source import format_program, format_script
-from herjax.weights import Pretrained, save_weights, write_atomically
+from herjax.weights import BASES, Pretrained, pretrained_for, save_weights, write_atomically
 
 TASK = flags.DEFINE_string(
     "task",
@@ -48,7 +48,11 @@ BACKGROUND = flags.DEFINE_integer(
 )
 CELL_SIZE = flags.DEFINE_integer("cell_size", 1, "Pixels a cell, of image files.", lower_bound=1)
 LIST_TASKS = flags.DEFINE_bool("list_tasks", False, "Print the names of all tasks and leave.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "Shipped name, or folder with weights. Default: the shipped base for the size of the picture.",
+)
 SEED = flags.DEFINE_integer("seed", 0, "The first seed.", lower_bound=0, upper_bound=cli.MAX_SEED)
 SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds of each task.", lower_bound=1, upper_bound=10**6)
 SLOTS = flags.DEFINE_integer(
@@ -361,19 +365,21 @@ def main(_):
     many = SEEDS.value > 1 or is_set or "," in TASK.value
     # On CPUs one member is fastest on one device with all cores, many are on one device a core.
     cli.use_devices(cpu_devices=os.cpu_count() if many else 1)
-    pretrained = herjax.load_pretrained(CHECKPOINT.value)
-    side = pretrained.model.config.max_side
+    given = herjax.load_pretrained(CHECKPOINT.value) if CHECKPOINT.value else None
+    side = (given or herjax.load_pretrained(BASES[-1])).model.config.max_side
     pictures = cli.chosen_tasks(TASK.value, side, BACKGROUND.value, CELL_SIZE.value)
     seeds = range(SEED.value, SEED.value + SEEDS.value)
     name = TASK.value if is_set else "+".join(pictures)
     name += f"-seed{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}"
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
+    shapes = {picture.target.shape for picture in pictures.values()}
+    pretrained = {shape: given or pretrained_for(shape) for shape in shapes}
     grids = [grid for picture in pictures.values() for grid in (picture.input, picture.target)]
     run = {
         "task": ",".join(pictures),
         "pictures_sha256": hashlib.sha256(repr([p.tolist() for p in grids]).encode()).hexdigest(),
         "seeds": [seeds[0], seeds[-1]],
-        "weights_sha256": pretrained.info["sha256"],
+        "weights_sha256": ",".join(sorted({p.info["sha256"] for p in pretrained.values()})),
         "config": json.loads(json.dumps(dataclasses.asdict(config))),
     }
     members = [
@@ -389,9 +395,9 @@ def main(_):
     with view:
         for group in by_shape([member.picture for member in members]):
             mine = [members[i] for i in group]
-            rows, cols = mine[0].picture.target.shape
+            rows, cols = shape = mine[0].picture.target.shape
             checkpoints = Checkpoints(workdir / "checkpoints" / f"{rows}x{cols}")
-            run_group(mine, pretrained, config, mesh, checkpoints, view)
+            run_group(mine, pretrained[shape], config, mesh, checkpoints, view)
     if len(members) > 1:
         results = read_results(members)
         processes.on_first(lambda: write_summary(workdir, members, results))

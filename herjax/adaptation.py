@@ -9,9 +9,10 @@ import numpy as np
 
 from herjax.executor import OUTSIDE
 from herjax.her import AdaptConfig, AdaptState, EpochMetrics, compiled_epochs, init_adaptation
+from herjax.model import Decoder
 from herjax.ops import END, OP
 from herjax.tasks import Task
-from herjax.weights import Pretrained, load_pretrained
+from herjax.weights import Pretrained, check_size, load_pretrained, pretrained_for
 
 
 class Result(NamedTuple):
@@ -41,11 +42,8 @@ def make_task(target, input=None, max_side: int | None = None) -> Task:
         low, high = int(canvas.min()), int(canvas.max())
         if low < 0 or high >= OUTSIDE:
             raise ValueError(f"{name} has colours {low} .. {high}, allowed are 0 .. {OUTSIDE - 1}")
-    if max_side is not None and max(target.shape) > max_side:
-        rows, cols = target.shape
-        raise ValueError(
-            f"picture of {rows}x{cols} is larger than the model's canvas, {max_side}x{max_side}"
-        )
+    if max_side is not None:
+        check_size(target.shape, max_side)
     rows, cols = target.shape
     canvases = [jnp.asarray(canvas, jnp.int8) for canvas in (input, target)]
     return Task(*canvases, jnp.int32(rows), jnp.int32(cols))
@@ -68,7 +66,8 @@ def adapt(
     Args:
       target: integer array [R, C], colours 0 .. 9.
       input: canvas to draw on, likewise; blank of colour 0 if None.
-      params: from ``load_pretrained`` (default: the shipped base), or parameters of its shape.
+      params: from ``load_pretrained``, or parameters of the shape of ``base``; None: the shipped
+        base for this size.
       seed: of everything random.
       config: default settings if None.
       on_epoch: called after each epoch; may raise to stop.
@@ -77,8 +76,8 @@ def adapt(
       ValueError: if a picture is malformed or larger than the model's canvas.
       FloatingPointError: if the loss is not finite.
     """
-    model, weights = load_decoder(params)
-    task = make_task(target, input, model.config.max_side)
+    task = make_task(target, input)
+    model, weights = load_decoder(params, task.target.shape)
     config = config or AdaptConfig()
     state = init_adaptation(weights, config, jax.random.key(seed), task.target.shape)
     epochs = config.max_epochs if on_epoch is None else 1
@@ -116,9 +115,15 @@ def make_result(state: AdaptState, config: AdaptConfig) -> Result:
     )
 
 
-def load_decoder(params: Pretrained | dict | None):
-    """The decoder and the parameters that ``adapt`` was given."""
-    if isinstance(params, dict):
-        return load_pretrained("base").model, params
-    pretrained = params or load_pretrained("base")
-    return pretrained.model, pretrained.params
+def load_decoder(params: Pretrained | dict | None, shape: tuple[int, int]) -> tuple[Decoder, dict]:
+    """The decoder and the parameters that ``adapt`` was given, for pictures of ``shape`` (R, C).
+
+    Raises:
+      ValueError: if they are too large for it.
+    """
+    if params is None:
+        params = pretrained_for(shape)
+    elif isinstance(params, dict):
+        params = Pretrained(load_pretrained().model, params, {})
+    check_size(shape, params.model.config.max_side)
+    return params.model, params.params

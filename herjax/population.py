@@ -45,7 +45,7 @@ def adapt_population(
     """Adapt one member for each pair of a task and a key; see ``Population`` for the options.
 
     Args:
-      params: from ``load_pretrained`` (None: the shipped base), or parameters of its shape.
+      params: as for ``herjax.adapt``.
       tasks: M tasks as from ``make_task``, of any canvas shapes; repeat one for several seeds.
       keys: PRNG keys [M]; ``jax.random.key(seed)`` gives the member what ``adapt`` does.
 
@@ -53,15 +53,15 @@ def adapt_population(
       M results, in the order of the tasks.
 
     Raises:
-      ValueError: if there is not one key for each task.
+      ValueError: if there is not one key for each task, or a picture too large for the model.
       FloatingPointError: if the loss of a member is not finite.
     """
-    model, weights = load_decoder(params)
     config = config or AdaptConfig()
     if len(tasks) != len(keys):
         raise ValueError(f"{len(tasks)} tasks and {len(keys)} keys: they must pair up")
     results = {}
     for members in by_shape(tasks):
+        model, weights = load_decoder(params, tasks[members[0]].target.shape)
         population = Population(
             model,
             weights,

@@ -17,6 +17,7 @@ from herjax.config import from_dict
 from herjax.model import Decoder, ModelConfig
 
 SHIPPED = pathlib.Path(__file__).parent / "pretrained"
+BASES = ("base", "base-20")  # the shipped models to adapt, by the largest canvas they know
 
 
 class Pretrained(NamedTuple):
@@ -77,6 +78,29 @@ def load_pretrained(name: str | os.PathLike = "base") -> Pretrained:
         {name: jnp.asarray(leaf) for name, leaf in flat.items()}, sep="/"
     )
     return Pretrained(Decoder(config), {"params": params}, info)
+
+
+def pretrained_for(shape: tuple[int, int]) -> Pretrained:
+    """The shipped base for pictures of ``shape`` (R, C): small ones do not pay for larger ones.
+
+    Raises:
+      ValueError: if they are too large for all.
+    """
+    for name in BASES:
+        pretrained = load_pretrained(name)
+        if max(shape) <= pretrained.model.config.max_side:
+            break
+    check_size(shape, pretrained.model.config.max_side)
+    return pretrained
+
+
+def check_size(shape: tuple[int, int], max_side: int) -> None:
+    """ValueError for a picture of ``shape`` (R, C) with a side above ``max_side``."""
+    if max(shape) > max_side:
+        rows, cols = shape
+        raise ValueError(
+            f"picture of {rows}x{cols} is larger than the model's canvas, {max_side}x{max_side}"
+        )
 
 
 def write_atomically(path: pathlib.Path, data: bytes) -> None:

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 import herjax
-from experiments import cli
+from experiments import cli, her_adapt
 from tests import referee
 from tests.command_line import contents, run, start, stop_once, without_times
 
@@ -48,6 +48,7 @@ def test_her_adapt_writes_what_it_promises(adapted):
     assert result["programs_sampled"] == 16 * result["epochs"] == 16 * 8
     assert len(result["best_accuracy"]) == len(result["mean_accuracy"]) == 8
     assert result["solved"] is False
+    assert result["colours"] == result["least_draws"] == 9
     assert {"seconds_compile", "seconds_run", "config", "versions", "device"} <= set(result)
     picture = herjax.pictures()["12-squares"]
     program = herjax.parse_program((workdir / "solution.py").read_text(), 6, 8)
@@ -86,6 +87,27 @@ def test_her_adapt_keeps_a_finished_run_and_refuses_another_in_its_folder(adapte
     assert code == 2
     assert "holds another run (different seeds)" in err
     assert contents(workdir) == before
+
+
+def test_many_tasks_are_summed_up_by_colours_and_least_draws():
+    results = [
+        {
+            "task": f"t{i}",
+            "solved": i % 4 > 0,
+            "colours": 2 + i % 2,
+            "least_draws": i // 10,
+            "programs_sampled": 32 * (i + 1),
+            "seconds_run": 1.0,
+        }
+        for i in range(40)
+    ]
+    colours, least = her_adapt.summary(results)
+    cells = [list(column.cells) for column in colours.columns]
+    assert cells[:2] == [["2", "3", "all"], ["10 of 20", "20 of 20", "30 of 40"]]
+    assert cells[4] == ["96 .. not solved", "64 .. 1280", "64 .. not solved"]
+    assert list(least.columns[1].cells) == ["7 of 10", "8 of 10", "7 of 10", "8 of 10", "30 of 40"]
+    (by_task,) = her_adapt.summary(results[:3])
+    assert list(by_task.columns[0].cells) == ["t0", "t1", "t2"]
 
 
 def test_tasks_are_names_and_files(tmp_path, monkeypatch):

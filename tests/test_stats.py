@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from herjax.executor import OUTSIDE
-from herjax.metrics import pixel_accuracy
+from herjax.metrics import least_draws, pixel_accuracy
 from herjax.stats import pass_at_k, wilson_interval
+from tests import referee
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(8, 0, 3), (8, 3, 2), (8, 7, 2), (6, 6, 6), (5, 1, 5)])
@@ -37,3 +38,24 @@ def test_pixel_accuracy_counts_only_the_canvas():
     target = np.array([[1, 2, OUTSIDE], [3, 4, OUTSIDE]])
     pictures = np.stack([target, target * 0, np.where(target == 4, 9, target)])
     assert np.allclose(pixel_accuracy(jnp.array(pictures), jnp.array(target)), [1, 0, 0.75])
+
+
+def test_least_draws_is_a_bound_and_often_near():
+    rng = np.random.default_rng(0)
+    exact = 0
+    for case in range(400):
+        blank = np.full(rng.integers(1, 8, 2), rng.integers(10))
+        program = referee.random_program(rng, case % 6, *blank.shape)
+        least = least_draws(referee.execute(program, blank), blank)
+        assert least <= len(program)
+        exact += least == len(program)
+    assert exact > 100
+
+
+def test_least_draws_counts_colours_and_changes_along_a_line():
+    blank = np.zeros((1, 8), int)
+    assert least_draws(blank, blank) == 0
+    assert least_draws(np.arange(8)[None], blank) == 7
+    assert least_draws(np.array([[0, 1, 0, 1, 0, 1, 0, 1]]), blank) == 4
+    assert least_draws(np.array([[0, 1, 0, 1, 0, 1, 0, 1]]).T, blank.T) == 4
+    assert least_draws(np.array([[1, 2, 1, 2, 1, 2, 1, 0]]), blank) == 4
