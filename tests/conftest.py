@@ -1,11 +1,13 @@
+import importlib.metadata
 import os
 
 # Compile fast rather than run fast; and once for all processes that a worker's tests start.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    + " --xla_cpu_use_fusion_emitters=false"
 )
+if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 12):
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"  # JAX 0.12 has them always
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath(
     f".pytest_cache/jax-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 )
