@@ -21,7 +21,7 @@ from herjax.picture_files import arc_pictures, is_picture_file, load_picture
 from herjax.picture_suite import Picture, pictures, tuning_pictures
 from herjax.processes import ProcessError
 from herjax.sharding import make_mesh, parse_mesh
-from herjax.weights import write_atomically
+from herjax.weights import check_size, write_atomically
 
 MAX_SEED = 2**31 - 2
 TASK_SETS = {"tuning": tuning_pictures, "arc200": arc_pictures}
@@ -29,7 +29,7 @@ TASK_SETS = {"tuning": tuning_pictures, "arc200": arc_pictures}
 COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache",
     None,
-    "Folder that keeps compiled programs between runs (one machine type).",
+    "Folder that keeps traced and compiled programs between runs (one machine type).",
 )
 MESH = flags.DEFINE_string(
     "mesh", None, "Devices: data:N or data:N,model:M; on CPUs, as many are made. Default: all."
@@ -222,7 +222,7 @@ def run(main, positional: bool = False) -> None:
 def chosen_tasks(
     names: str, max_side: int, background: int | None = None, cell_size: int = 1
 ) -> dict[str, Picture]:
-    """The pictures that --task names; ``all`` leaves out those larger than the model's canvas.
+    """The pictures that --task names, among them TASK_SETS; ``all`` leaves out too large ones.
 
     The user's own (see ``load_picture``) get names that do as folders.
 
@@ -235,10 +235,8 @@ def chosen_tasks(
         if left_out := [name for name in suite if name not in fits]:
             say(f"left out, larger than the model's {max_side}x{max_side}: {', '.join(left_out)}")
         return fits
-    if names in TASK_SETS:
-        return TASK_SETS[names]()
-    chosen = {}
-    for name in dict.fromkeys(names.split(",")):
+    chosen = TASK_SETS[names]() if names in TASK_SETS else {}
+    for name in dict.fromkeys(names.split(",")) if not chosen else ():
         if name in suite:
             folder, picture = name, suite[name]
         elif is_picture_file(name):
@@ -251,13 +249,9 @@ def chosen_tasks(
             )
         if folder in chosen:
             raise ValueError(f"two tasks are called {folder}: run them apart")
-        rows, cols = picture.target.shape
-        if max(rows, cols) > max_side:
-            raise ValueError(
-                f"task {name} is {rows}x{cols}, larger than the model's canvas,"
-                f" {max_side}x{max_side}"
-            )
         chosen[folder] = picture
+    for name, picture in chosen.items():
+        check_size(picture.target.shape, max_side, f"task {name}")
     return chosen
 
 

@@ -24,7 +24,7 @@ from rich.table import Table
 import herjax
 from experiments import cli
 from herjax import config as config_lib
-from herjax import processes
+from herjax import processes, trace_cache
 from herjax.adaptation import Result, make_result
 from herjax.checkpoint import Checkpoints
 from herjax.her import AdaptConfig
@@ -62,6 +62,7 @@ SAVE_WEIGHTS = flags.DEFINE_bool("save_weights", False, "Keep the adapted weight
 SAVE_EVERY = flags.DEFINE_float("save_every", 20.0, "Seconds between checkpoints.", lower_bound=0)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/TASK-seedSEED.")
 config_lib.define_flags(AdaptConfig())
+flags.adopt_module_key_flags(cli)  # into --help
 
 
 class Member(NamedTuple):
@@ -183,6 +184,7 @@ def run_group(
     mesh: jax.sharding.Mesh,
     checkpoints: Checkpoints,
     view: LiveView,
+    stopwatch: cli.Stopwatch,
 ) -> None:
     """Adapt the members of one canvas shape; those whose result.json is there have ended."""
     ended = {i for i, member in enumerate(members) if (member.folder / "result.json").exists()}
@@ -196,7 +198,8 @@ def run_group(
         epochs, seconds = np.array(info["epochs"]), np.array(info["seconds"])
         population.restore(state, info["members"], ended)
         view.console.print(f"resuming after {epochs.sum()} epochs", highlight=False)
-    stopwatch, saved_at = cli.Stopwatch(), time.monotonic()
+    stopwatch.lap()
+    saved_at = time.monotonic()
 
     def save():
         state = {"members": population.members, "epochs": epochs, "seconds": seconds}
@@ -318,14 +321,18 @@ def write_summary(workdir: pathlib.Path, members: list[Member], results: list[di
 
 
 def summary(results: list[dict]) -> list[Table]:
-    """Solve rates by task; if those are many, by what the pictures have."""
-    if len({result["task"] for result in results}) <= MAX_TASK_ROWS:
-        return [solve_rates(results, "task")]
-    return [solve_rates(results, "colours"), solve_rates(results, "least_draws")]
+    """Solve rates by task; for many tasks instead by their colours and by their least draws."""
+    tasks = list(dict.fromkeys(result["task"] for result in results))
+    if len(tasks) <= MAX_TASK_ROWS:
+        return [solve_rates(results, "task", tasks)]
+    return [
+        solve_rates(results, key, [*sorted({result[key] for result in results}), "all"])
+        for key in ("colours", "least_draws")
+    ]
 
 
-def solve_rates(results: list[dict], key: str) -> Table:
-    """Solve rate and programs to solve by a key; unsolved runs count as above the budget."""
+def solve_rates(results: list[dict], key: str, values: list) -> Table:
+    """A row for each value of a key. Unsolved runs count as above the budget of programs."""
     columns = ("solved", "Wilson 95 %", "median programs", "range", "seconds a run")
     table = Table(key.replace("_", " "), *columns)
     table.columns[0].no_wrap = True
@@ -333,24 +340,19 @@ def solve_rates(results: list[dict], key: str) -> Table:
     def show(programs):
         return f"{programs:.0f}" if np.isfinite(programs) else "not solved"
 
-    def add(name, mine):
+    for value in values:
+        mine = [result for result in results if value in (result[key], "all")]
         solved = sum(result["solved"] for result in mine)
         low, high = herjax.wilson_interval(solved, len(mine))
         needed = sorted(r["programs_sampled"] if r["solved"] else np.inf for r in mine)
         table.add_row(
-            str(name),
+            str(value),
             f"{solved} of {len(mine)}",
             f"{low:.2f} .. {high:.2f}",
             show(statistics.median(needed)),
             f"{show(needed[0])} .. {show(needed[-1])}",
             f"{statistics.median(result['seconds_run'] for result in mine):.1f}",
         )
-
-    values = dict.fromkeys(result[key] for result in results)
-    for value in values if key == "task" else sorted(values):
-        add(value, [result for result in results if result[key] == value])
-    if key != "task":
-        add("all", results)
     return table
 
 
@@ -391,13 +393,14 @@ def main(_):
         members = [members[0]._replace(folder=workdir)]
     mesh = cli.mesh(len(members))
     cli.claim(workdir, run)
-    view = LiveView(members, len(config.epoch_temperatures))
+    view, stopwatch = LiveView(members, len(config.epoch_temperatures)), cli.Stopwatch()
     with view:
         for group in by_shape([member.picture for member in members]):
             mine = [members[i] for i in group]
             rows, cols = shape = mine[0].picture.target.shape
             checkpoints = Checkpoints(workdir / "checkpoints" / f"{rows}x{cols}")
-            run_group(mine, pretrained[shape], config, mesh, checkpoints, view)
+            run_group(mine, pretrained[shape], config, mesh, checkpoints, view, stopwatch)
+            trace_cache.clear()  # no other shape needs these programs
     if len(members) > 1:
         results = read_results(members)
         processes.on_first(lambda: write_summary(workdir, members, results))

@@ -33,6 +33,7 @@ from herjax.weights import load_pretrained, save_weights
 PRESET = flags.DEFINE_enum("preset", "base", sorted(PRESETS), "Configuration to start from.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 config_lib.define_flags(PretrainConfig())
+flags.adopt_module_key_flags(cli)  # into --help
 
 
 def run(

@@ -6,6 +6,8 @@ from typing import Any
 
 from absl import flags
 
+flags.disclaim_key_flags()  # they are those of the module that calls, for its --help
+
 
 def define_flags(config: Any, prefix: str = "", values: flags.FlagValues = flags.FLAGS) -> None:
     """Define an absl flag for every field of a (nested) dataclass; unset means its default.

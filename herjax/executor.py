@@ -35,11 +35,11 @@ def _areas(program: Array, rows: int, cols: int, ops: int) -> _Areas:
     table = dict(enumerate(OPS[:ops], start=1))
     op, _, *points = program.T.astype(dtype)
     bands = (Band(0, 0, 1, 0),) * 2  # no cell
-    for shape in dict.fromkeys(row.bands for row in table.values() if row.bands):
-        mine = {op_id: row for op_id, row in table.items() if row.bands is shape}
-        new = shape(*_completed(op, points, mine, rows, cols))
+    for make_bands in dict.fromkeys(entry.bands for entry in table.values() if entry.bands):
+        mine = {op_id: entry for op_id, entry in table.items() if entry.bands is make_bands}
+        new = make_bands(*_completed(op, points, mine, rows, cols))
         bands = jax.tree.map(partial(jnp.where, _any_of(op, mine)), new, bands)
-    others = {op_id: row for op_id, row in table.items() if row.covers}
+    others = {op_id: entry for op_id, entry in table.items() if entry.covers}
     points = _completed(op, points, others, rows, cols)
     return _Areas(op, points, jax.tree.map(lambda x: x.astype(dtype), bands))
 
@@ -48,7 +48,7 @@ def _completed(op, points, table: dict[int, Op], rows: int, cols: int) -> list[A
     """r1, c1, r2, c2 of draws by the ops in ``table``, with values for those that an op lacks."""
 
     def complete(column, value):
-        lacking = [op_id for op_id, row in table.items() if column not in row.columns]
+        lacking = [op_id for op_id, entry in table.items() if column not in entry.columns]
         point = points[column - R1]
         return jnp.where(_any_of(op, lacking), value, point) if lacking else point
 
@@ -66,16 +66,16 @@ def _covered(area: _Areas, rows: int, cols: int, ops: int) -> Array:
     # One flat axis vectorises best.
     row, col = map(jnp.asarray, np.divmod(np.arange(rows * cols, dtype=area.op.dtype), cols))
     covered = _within(area.bands[0], row, col) & _within(area.bands[1], row, col)
-    for op_id, op in enumerate(OPS[:ops], start=1):
-        if op.covers:
-            covered |= (area.op == op_id) & op.covers(*area.points, row, col)
+    for op_id, entry in enumerate(OPS[:ops], start=1):
+        if entry.covers:
+            covered |= (area.op == op_id) & entry.covers(*area.points, row, col)
     return covered
 
 
 def _within(band: Band, row: Array, col: Array) -> Array:
     place = band.row_step * row + band.col_step * col + band.start
     unsigned = f"u{place.dtype}"  # negative places become large ones: one comparison, not two
-    return place.astype(unsigned) <= band.length.astype(unsigned)
+    return place.astype(unsigned) <= band.last.astype(unsigned)
 
 
 def draw_masks(program: Array, rows: int, cols: int) -> Array:
@@ -95,7 +95,7 @@ def execute(program: Array, input: Array, ops: int = len(OPS)) -> Array:
     """Picture that a program paints over an input canvas.
 
     Args:
-      program: integer records [N, 6], painted in order, END-padded.
+      program: integer records [N, 6], painted in order, END-padded; points inside the canvas.
       input: integer canvas [R, C], any size; ``OUTSIDE`` cells stay as they are.
       ops: the program uses only the first so many ops; fewer are faster. Static.
 

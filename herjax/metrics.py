@@ -23,10 +23,10 @@ def pixel_accuracy(picture: Array, target: Array) -> Array:
 
 
 def least_draws(target: np.ndarray, input: np.ndarray) -> int:
-    """A lower bound on the draws from a blank input [R, C] of one colour to a target [R, C].
+    """A lower bound on the draws from an input [R, C] of one colour to a target [R, C].
 
-    Each draw has one colour, and paints an unbroken run of every row and column, which adds at most
-    two changes of colour along it.
+    Each of the source's calls has one colour, and paints an unbroken run of cells of any row or
+    column, which adds at most two changes of colour along it. (An outline paints two runs.)
     """
     blank = input.flat[0]
     framed = np.pad(target, 1, constant_values=blank)

@@ -31,12 +31,12 @@ ARGUMENT_COLUMNS = {
 
 
 class Band(NamedTuple):
-    """The cells where 0 <= row_step * row + col_step * col + start <= length."""
+    """The cells where 0 <= row_step * row + col_step * col + start <= last."""
 
     row_step: Array
     col_step: Array
     start: Array
-    length: Array
+    last: Array
 
 
 class Op(NamedTuple):
@@ -70,16 +70,16 @@ def line_bands(r1, c1, r2, c2) -> tuple[Band, Band]:
     long, short = jnp.maximum(height, width), jnp.minimum(height, width)
     scale = jnp.maximum(2 * long, 1)
 
-    def band(along, across, start, length):  # along * steps + across * offset, from point1
+    def band(along, across, start, last):  # along * steps + across * offset, from point1
         row_step = down * jnp.where(steep, along, across)
         col_step = right * jnp.where(steep, across, along)
-        return Band(row_step, col_step, start - row_step * r1 - col_step * c1, length)
+        return Band(row_step, col_step, start - row_step * r1 - col_step * c1, last)
 
     return band(1, 0, 0, long), band(2 * short, -scale, long, scale - 1)
 
 
 def rectangle_bands(r1, c1, r2, c2) -> tuple[Band, Band]:
-    """Filled rectangle between any two opposite corners, inclusive."""
+    """Filled rectangle between any two opposite corners; also rows, columns and pixels."""
     rows = Band(1, 0, -jnp.minimum(r1, r2), jnp.abs(r2 - r1))
     cols = Band(0, 1, -jnp.minimum(c1, c2), jnp.abs(c2 - c1))
     return rows, cols

