@@ -12,7 +12,11 @@ from tests.command_line import contents, run
     ("module", "arguments", "message"),
     [
         ("her_adapt", ["--task=26-squares"], "unknown task '26-squares'; one of 9-vertical-lines"),
-        ("her_adapt", ["--task=36-squares"], "36-squares is 12x12, larger than the model's canvas"),
+        (
+            "her_adapt",
+            ["--task=36-squares"],
+            "36-squares of 12x12 is larger than the model's canvas",
+        ),
         ("her_adapt", ["--checkpoint=nowhere"], "no model 'nowhere': give one of"),
         ("her_adapt", ["--programs=0"], "programs must be at least 1"),
         ("her_adapt", ["--programs=a"], "--programs=a: expected ints"),
