@@ -68,7 +68,7 @@ def test_unknown_name_lists_the_shipped_ones():
         herjax.load_pretrained("bse")
 
 
-@pytest.mark.parametrize("name", ["base", "base-weak-1", "base-weak-2", "base-weak-3"])
+@pytest.mark.parametrize("name", ["base", "base-20", "base-weak-1", "base-weak-2", "base-weak-3"])
 def test_shipped_models_load_and_draw(name):
     """Greedily, a picture of two draws; every shipped model but the weakest can."""
     shipped = herjax.load_pretrained(name)
