@@ -6,6 +6,7 @@ import pytest
 
 import herjax
 from herjax.checkpoint import CheckpointError
+from herjax.weights import pretrained_for
 
 
 @pytest.fixture
@@ -82,3 +83,20 @@ def test_shipped_models_load_and_draw(name):
     accuracy = herjax.pixel_accuracy(herjax.execute(found.program[0], task.input), task.target)
     assert accuracy == 1.0 or name == "base-weak-1"
     assert shipped.info["held_out"]["tasks"] >= 1000
+
+
+def test_the_base_follows_from_the_size_of_the_picture():
+    assert pretrained_for((10, 3)).model.config.max_side == 10
+    assert pretrained_for((3, 11)).model.config.max_side == 20
+    assert pretrained_for((20, 20)).model.config.max_side == 20
+    with pytest.raises(ValueError, match="21x2 is larger than the model's canvas, 20x20"):
+        pretrained_for((21, 2))
+
+
+def test_without_params_a_large_picture_starts_from_the_large_base():
+    """Twelve rows, one draw: the first epoch solves it."""
+    target = np.zeros((12, 4), int)
+    target[3:9, 1:3] = 5
+    result = herjax.adapt(target, config=herjax.AdaptConfig(max_epochs=1))
+    assert result.solved
+    assert result.params["params"]["row_embed"]["embedding"].shape == (20, 128)
