@@ -34,6 +34,7 @@ from herjax.grammar import (
     SLOTS,
     legal_points,
 )
+from herjax.layers import Narrowing, Norm, attend, dense
 from herjax.ops import COLOURS, OPS, SOURCE_OPS
 from herjax.tasks import Task
 
@@ -160,20 +161,6 @@ def program_mask(draws: int) -> Array:
     return same | ((draw[:, None] > draw[None, :]) & (slot[None, :] == SLOTS - 1))
 
 
-def _dense(features: int, name: str | None = None, scale: float = 1.0) -> nn.Dense:
-    init = nn.initializers.variance_scaling(scale, "fan_in", "normal")
-    return nn.Dense(features, use_bias=False, kernel_init=init, name=name)
-
-
-class Norm(nn.Module):
-    """Root-mean-square norm (Zhang and Sennrich, 2019)."""
-
-    @nn.compact
-    def __call__(self, x):
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-        return x * (jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)) * scale
-
-
 class Block(nn.Module):
     """Pre-norm transformer block, in pieces, so that each caller attends to what it must.
 
@@ -185,9 +172,9 @@ class Block(nn.Module):
     def setup(self):
         width = self.config.width
         self.attention_norm, self.mlp_norm = Norm(), Norm()
-        self.query, self.key, self.value = _dense(width), _dense(width), _dense(width)
-        self.out = _dense(width, scale=0.1)
-        self.up, self.down = _dense(self.config.mlp_ratio * width), _dense(width, scale=0.1)
+        self.query, self.key, self.value = dense(width), dense(width), dense(width)
+        self.out = dense(width, scale=0.1)
+        self.up, self.down = dense(self.config.mlp_ratio * width), Narrowing(width)
 
     def project(self, x):
         """Scaled queries, keys and values [B, H, T, K] of tokens x [B, T, D]."""
@@ -220,14 +207,14 @@ class Decoder(nn.Module):
 
         self.row_embed, self.col_embed = embed(config.max_side), embed(config.max_side)
         self.target_embed, self.input_embed = embed(OUTSIDE + 1), embed(OUTSIDE + 1)
-        self.edges_embed = _dense(config.width)
+        self.edges_embed = dense(config.width)
         self.op_embed, self.slot_embed = embed(1 + config.ops), embed(SLOTS)
-        self.point1_embed, self.point2_embed = _dense(config.width), _dense(config.width)
+        self.point1_embed, self.point2_embed = dense(config.width), dense(config.width)
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.program_blocks = self.blocks[config.layers - config.program_layers :]
         self.final_norm, self.pointer_norm = Norm(), Norm()
-        self.pointer_query, self.pointer_key = _dense(config.width), _dense(config.width)
-        self.op_head, self.colour_head = _dense(1 + config.ops), _dense(COLOURS)
+        self.pointer_query, self.pointer_key = dense(config.width), dense(config.width)
+        self.op_head, self.colour_head = dense(1 + config.ops), dense(COLOURS)
 
     def encode(self, task: Task, size: int) -> Prefix:
         """Encode a batch of tasks; ``size`` places for cells, at least the largest area."""
@@ -241,9 +228,7 @@ class Decoder(nn.Module):
             keys.append(key)
             values.append(value)
             if len(keys) < self.config.layers:  # the last block serves the program alone
-                scores = jnp.einsum("bhtk,bhpk->bhtp", query, key) + bias
-                attended = jnp.einsum("bhtp,bhpk->bhtk", jax.nn.softmax(scores), value)
-                x = block.finish(x, attended)
+                x = block.finish(x, attend(query, key, value, bias))
         first = self.config.layers - self.config.program_layers
         pointers = self.pointer_key(self.pointer_norm(x)) * self.config.width**-0.5
         return Prefix(cells, tuple(keys[first:]), tuple(values[first:]), pointers)
@@ -276,17 +261,14 @@ class Decoder(nn.Module):
     def __call__(self, prefix: Prefix, tokens: Array, width: Array) -> Logits:
         """Logits at every position of given programs, tokens [B, N, 4], canvas width [B]."""
         x = self.embed_program(tokens, width)
-        seen = jnp.where(program_mask(tokens.shape[1]), 0.0, MASKED)
-        bias = jnp.where(prefix.cells.valid, 0.0, MASKED)[:, None, None, :]
+        programs, length, _ = x.shape
+        cells = jnp.repeat(prefix.cells.valid[:, None], length, axis=1)
+        said = jnp.repeat(program_mask(tokens.shape[1])[None], programs, axis=0)
+        bias = jnp.where(jnp.concatenate([cells, said], axis=2), 0.0, MASKED)[:, None]
         for block, cell_key, cell_value in zip(self.program_blocks, prefix.keys, prefix.values):
             query, key, value = block.project(x)
-            on_cells = jnp.einsum("bhtk,bhpk->bhtp", query, cell_key) + bias
-            on_program = jnp.einsum("bhtk,bhsk->bhts", query, key) + seen
-            weights = jax.nn.softmax(jnp.concatenate([on_cells, on_program], axis=-1))
-            size = on_cells.shape[-1]
-            attended = jnp.einsum("bhtp,bhpk->bhtk", weights[..., :size], cell_value)
-            attended += jnp.einsum("bhts,bhsk->bhtk", weights[..., size:], value)
-            x = block.finish(x, attended)
+            key, value = (jnp.concatenate(y, 2) for y in ((cell_key, key), (cell_value, value)))
+            x = block.finish(x, attend(query, key, value, bias))
         x = self.final_norm(x)
         op = tokens[..., OP_SLOT]
         legal = jax.vmap(jax.vmap(legal_points, (0, None, None, None)))(

@@ -1,6 +1,7 @@
 """Pretraining on random tasks: configuration, the compiled step, held-out evaluation."""
 
 import dataclasses
+import math
 from functools import partial
 
 import jax
@@ -17,7 +18,7 @@ from herjax.sampler import sample
 from herjax.sharding import over_data, replicated, state_shardings
 from herjax.stats import pass_at_k
 from herjax.tasks import Task, TaskConfig, random_task, size_buckets
-from herjax.train import TrainState, apply_gradients, program_loss
+from herjax.train import TrainState, apply_gradients, program_gradients
 from herjax.weights import load_pretrained
 
 EVAL_CHUNK = 16  # tasks evaluated at once
@@ -38,6 +39,7 @@ class PretrainConfig:
     tasks: TaskConfig = TaskConfig()
     size_limits: tuple[int, ...] = (18, 30, 42, 56, 72, 100)  # largest area of a bucket, cells
     batch_size: int = 128  # programs a step
+    microbatch: int = 0  # programs at a time, of a step; 0: 32 or less on a CPU, else all
     steps: int = 6_000
     warmup_steps: int = 100
     muon_lr: float = 0.02  # peak, for the matrices of the blocks; decays linearly to 0
@@ -64,6 +66,10 @@ class PretrainConfig:
         for name in ("muon_lr", "adam_lr", "clip"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.microbatch < 0 or (self.microbatch and self.batch_size % self.microbatch):
+            raise ValueError(
+                f"microbatch must divide batch_size {self.batch_size}, got {self.microbatch}"
+            )
         if not 1 <= self.tasks.ops <= self.model.ops:
             raise ValueError(
                 f"tasks.ops {self.tasks.ops} must be 1 .. model.ops ({self.model.ops})"
@@ -201,13 +207,10 @@ def pretrain_step(
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]
     task, program = random_batch(key, sizes, config.tasks, config.batch_size, mesh)
-    weight = jnp.ones(config.batch_size)
+    on_cpu = jax.default_backend() == "cpu"
+    microbatch = config.microbatch or math.gcd(config.batch_size, 32 if on_cpu else 0)
     model, limit = Decoder(config.model), config.size_limits[bucket]
-
-    def loss(params):
-        return program_loss(model, params, task, program, weight, limit)
-
-    grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+    grads, metrics = program_gradients(model, state.params, task, program, limit, microbatch)
     metrics["grad_norm"] = optax.tree.norm(grads)
     state = apply_gradients(state, grads, make_optimizer(config))
     metrics["param_norm"] = optax.tree.norm(state.params)

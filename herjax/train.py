@@ -1,5 +1,7 @@
 """The one training step that pretraining and test-time training share."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from herjax.grammar import (
     OP_SLOT,
     POINT1_SLOT,
     POINT2_SLOT,
+    SLOTS,
     encode,
 )
 from herjax.model import Decoder, Logits
@@ -51,6 +54,26 @@ def token_log_probs(logits: Logits, tokens: Array) -> tuple[Array, Array]:
     return jnp.where(held, log_probs, 0.0), held
 
 
+def _summed_losses(model, params, task, program, weight, size):
+    """Negative log-likelihood summed over tokens: all [], and by slot [4] with token counts [4]."""
+    chex.assert_shape(program, (len(weight), None, RECORD_SIZE))
+    chex.assert_rank([task.target, task.width], [3, 1])
+    tokens = encode(program, task.width)
+    prefix = model.apply(params, task, size, method=Decoder.encode)
+    logits = model.apply(params, prefix, tokens, task.width)
+    log_probs, held = token_log_probs(logits, tokens)
+    by_slot = -jnp.sum(log_probs * weight[:, None, None], (0, 1))
+    return jnp.sum(by_slot), (by_slot, jnp.sum(held * weight[:, None, None], (0, 1)))
+
+
+def _metrics(by_slot: Array, counts: Array) -> dict[str, Array]:
+    """Mean losses per token."""
+    names = ("loss_op", "loss_colour", "loss_point1", "loss_point2")
+    means = by_slot / jnp.maximum(counts, 1.0)
+    loss = jnp.sum(by_slot) / jnp.maximum(jnp.sum(counts), 1.0)
+    return {"loss": loss, **dict(zip(names, means))}
+
+
 def program_loss(
     model: Decoder, params, task: Task, program: Array, weight: Array, size: int
 ) -> tuple[Array, dict[str, Array]]:
@@ -64,19 +87,36 @@ def program_loss(
       weight: float32 [B]; 0 leaves a pair out.
       size: places for cells, at least the largest area of the batch.
     """
-    chex.assert_shape(program, (len(weight), None, RECORD_SIZE))
-    chex.assert_rank([task.target, task.width], [3, 1])
-    tokens = encode(program, task.width)
-    prefix = model.apply(params, task, size, method=Decoder.encode)
-    logits = model.apply(params, prefix, tokens, task.width)
-    log_probs, held = token_log_probs(logits, tokens)
-    counted = held * weight[:, None, None]
-    total = jnp.maximum(jnp.sum(counted), 1.0)
-    loss = -jnp.sum(log_probs * weight[:, None, None]) / total
-    by_slot = -jnp.sum(log_probs * weight[:, None, None], (0, 1))
-    by_slot /= jnp.maximum(jnp.sum(counted, (0, 1)), 1.0)
-    names = ("loss_op", "loss_colour", "loss_point1", "loss_point2")
-    return loss, {"loss": loss, **dict(zip(names, by_slot))}
+    _, sums = _summed_losses(model, params, task, program, weight, size)
+    metrics = _metrics(*sums)
+    return metrics["loss"], metrics
+
+
+def program_gradients(
+    model: Decoder, params, task: Task, program: Array, size: int, microbatch: int
+) -> tuple[dict, dict[str, Array]]:
+    """Gradient and metrics of ``program_loss`` with weights 1, ``microbatch`` programs at a time.
+
+    B is a multiple of ``microbatch``. On a CPU a few programs at a time stay in its cache, and two
+    microbatches run side by side.
+    """
+    weight = jnp.ones(microbatch)
+
+    def gradients(task, program):
+        loss = partial(_summed_losses, model)
+        return jax.grad(loss, has_aux=True)(params, task, program, weight, size)
+
+    def add(total, pairs):
+        return jax.tree.map(jnp.add, total, gradients(*pairs)), None
+
+    def split(x):  # every microbatch takes its share of each device
+        return x.reshape(microbatch, -1, *x.shape[1:]).swapaxes(0, 1)
+
+    pairs = jax.tree.map(split, (task, program))
+    zeros = (jax.tree.map(jnp.zeros_like, params), (jnp.zeros(SLOTS), jnp.zeros(SLOTS)))
+    (grads, sums), _ = jax.lax.scan(add, zeros, pairs, unroll=2)
+    tokens = jnp.maximum(jnp.sum(sums[1]), 1.0)
+    return jax.tree.map(lambda x: x / tokens, grads), _metrics(*sums)
 
 
 @struct.dataclass

@@ -1,5 +1,6 @@
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,13 @@ from herjax.model import Decoder, Logits
 from herjax.ops import END
 from herjax.pretraining import random_batch
 from herjax.tasks import TaskConfig
-from herjax.train import TrainState, apply_gradients, program_loss, token_log_probs
+from herjax.train import (
+    TrainState,
+    apply_gradients,
+    program_gradients,
+    program_loss,
+    token_log_probs,
+)
 
 CONFIG = TaskConfig(max_side=5, max_draws=3)
 SIZES = np.array([(3, 5), (5, 4)])
@@ -84,6 +91,23 @@ def test_loss_does_not_depend_on_programs_of_weight_zero_or_on_padding(tiny):
     assert np.allclose(losses(tiny, *first, [1.0, 1.0])[0], loss, rtol=1e-5)
     nothing, _ = losses(tiny, task, program, [0.0] * 4)
     assert nothing == 0
+
+
+def test_microbatches_give_the_gradient_of_the_whole_batch(tiny):
+    task, program = batch(3, 12)
+
+    @jax.jit
+    def both(params):
+        whole = jax.grad(
+            lambda params: program_loss(tiny.model, params, task, program, jnp.ones(12), 25),
+            has_aux=True,
+        )
+        return whole(params), program_gradients(tiny.model, params, task, program, 25, 4)
+
+    (grads, metrics), (summed, summed_metrics) = both(tiny.params)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(grads)) > 0.01
+    chex.assert_trees_all_close(summed, grads, atol=1e-6, rtol=1e-4)
+    chex.assert_trees_all_close(summed_metrics, metrics, rtol=1e-5)
 
 
 def test_training_on_one_batch_learns_it(tiny):

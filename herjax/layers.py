@@ -1,0 +1,83 @@
+"""Layers of the decoder, with gradients spelt for XLA:CPU where that is faster."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+
+def dense(features: int, scale: float = 1.0) -> nn.Dense:
+    """A dense layer without bias; ``scale`` is that of its initial variance."""
+    init = nn.initializers.variance_scaling(scale, "fan_in", "normal")
+    return nn.Dense(features, use_bias=False, kernel_init=init)
+
+
+@jax.custom_vjp
+def attend(query: Array, key: Array, value: Array, bias: Array) -> Array:
+    """Softmax attention of queries [B, H, T, K] over keys and values [B, H, S, K] -> [B, H, T, K].
+
+    ``bias`` broadcasts to the scores [B, H, T, S]. The gradient is written out because it takes
+    the sum of weights times their gradients as that of output times its gradient, K long and not S
+    (Dao et al., FlashAttention, 2022, appendix B); ``bias`` gets none.
+    """
+    return _attend(query, key, value, bias)[0]
+
+
+def _attend(query, key, value, bias):
+    weights = jax.nn.softmax(jnp.einsum("bhtk,bhsk->bhts", query, key) + bias)
+    attended = jnp.einsum("bhts,bhsk->bhtk", weights, value)
+    return attended, (query, key, value, weights, attended)
+
+
+def _attend_gradient(saved, grad):
+    query, key, value, weights, attended = saved
+    on_weights = jnp.einsum("bhtk,bhsk->bhts", grad, value)
+    on_scores = weights * (on_weights - jnp.sum(grad * attended, axis=-1, keepdims=True))
+    return (
+        jnp.einsum("bhts,bhsk->bhtk", on_scores, key),
+        jnp.einsum("bhts,bhtk->bhsk", on_scores, query),
+        jnp.einsum("bhts,bhtk->bhsk", weights, grad),
+        None,
+    )
+
+
+attend.defvjp(_attend, _attend_gradient)
+
+
+@jax.custom_vjp
+def narrowing(x: Array, kernel: Array) -> Array:
+    """x [N, wide] @ kernel [wide, narrow], whose gradient transposes the narrow array alone.
+
+    Left to itself XLA:CPU transposes x for the kernel's gradient, which takes as long as the
+    product.
+    """
+    return x @ kernel
+
+
+def _narrowing_gradient(saved, grad):
+    x, kernel = saved
+    on_kernel = jax.lax.dot_general(grad, x, (((0,), (0,)), ((), ())))  # [narrow, wide]
+    return grad @ kernel.T, jax.lax.optimization_barrier(on_kernel).T
+
+
+narrowing.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _narrowing_gradient)
+
+
+class Narrowing(nn.Module):
+    """A dense layer from a wide to a narrow array, see ``narrowing``."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x):
+        init = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
+        return narrowing(x, self.param("kernel", init, (x.shape[-1], self.features)))
+
+
+class Norm(nn.Module):
+    """Root-mean-square norm (Zhang and Sennrich, 2019)."""
+
+    @nn.compact
+    def __call__(self, x):
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        return x * (jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)) * scale

@@ -1,0 +1,38 @@
+"""The gradients that are written out, against those JAX derives."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from herjax.layers import attend, narrowing
+
+
+def gradients(function, *args):
+    """Of a sum of squares of what the function returns, by every argument."""
+    return jax.grad(lambda args: jnp.sum(function(*args) ** 2))(args)
+
+
+def test_attention_and_its_gradient():
+    keys = jax.random.split(jax.random.key(0), 3)
+    query, key, value = (
+        jax.random.normal(k, (2, 3, length, 4)) for k, length in zip(keys, (5, 7, 7))
+    )
+    bias = jnp.where(jax.random.bernoulli(keys[0], 0.7, (2, 1, 5, 7)), 0.0, -1e9)
+
+    def plain(query, key, value):
+        scores = query @ key.swapaxes(2, 3) + bias
+        return jax.nn.softmax(scores) @ value
+
+    def fast(query, key, value):
+        return attend(query, key, value, bias)
+
+    chex.assert_trees_all_close(fast(query, key, value), plain(query, key, value), atol=1e-5)
+    expected = gradients(plain, query, key, value)
+    chex.assert_trees_all_close(gradients(fast, query, key, value), expected, atol=1e-5)
+
+
+def test_narrowing_product_and_its_gradient():
+    x, kernel = (jax.random.normal(jax.random.key(s), (n, m)) for s, n, m in ((0, 9, 6), (1, 6, 2)))
+    chex.assert_trees_all_close(narrowing(x, kernel), x @ kernel, atol=1e-5)
+    expected = gradients(jnp.matmul, x, kernel)
+    chex.assert_trees_all_close(gradients(narrowing, x, kernel), expected, atol=1e-5)
