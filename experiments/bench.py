@@ -27,6 +27,7 @@ import herjax
 from experiments import cli
 from herjax import costs, her, trace_cache
 from herjax.her import AdaptConfig
+from herjax.model import DTYPES
 from herjax.ops import COLUMN, LINE, RECTANGLE, ROW, SOURCE_OPS
 from herjax.population import Population
 from herjax.pretraining import PRESETS, init_state, pretrain_step
@@ -37,6 +38,7 @@ from herjax.weights import write_atomically
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/bench", "Folder for bench.json.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")
+DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the decoder computes products in.")
 MEMBERS = flags.DEFINE_string("members", None, "Sizes of populations; default by device.")
 CELLS, DRAWS = 100, 32  # of the canvas 10x10 and the programs that are timed
 
@@ -139,7 +141,7 @@ def bench_sampling(pretrained: herjax.Pretrained, task: herjax.Task, ceiling: di
         spent = seconds(partial(run, params, key))
         flops = costs.encode_flops(shape, CELLS) + costs.decode_flops(shape, CELLS, DRAWS, programs)
         moved = costs.decode_bytes(shape, CELLS, DRAWS, programs)
-        roof = max(flops / ceiling["matmul_float32"], moved / ceiling["copy"])
+        roof = max(flops / ceiling[f"matmul_{DTYPE.value}"], moved / ceiling["copy"])
         rows[f"G = {programs}"] = {
             "programs/s": programs / spent,
             "tokens/s": 4 * DRAWS * programs / spent,
@@ -153,6 +155,7 @@ def bench_sampling(pretrained: herjax.Pretrained, task: herjax.Task, ceiling: di
 def bench_training(ceiling: dict) -> dict:
     """Pretraining steps of the base, by bucket of canvas areas; making the tasks included."""
     config, rows = PRESETS["base"], {}
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=DTYPE.value))
     for bucket, cells in enumerate(config.size_limits):
         if cells not in (56, 100):
             continue
@@ -169,7 +172,7 @@ def bench_training(ceiling: dict) -> dict:
         rows[f"batch 128, {cells} cells"] = {
             "programs/s": config.batch_size / spent,
             "GFLOP a step": flops / 1e9,
-            "of ceiling": flops / spent / ceiling["matmul_float32"],
+            "of ceiling": flops / spent / ceiling[f"matmul_{DTYPE.value}"],
         }
     return rows
 
@@ -208,6 +211,22 @@ def bench_epoch(pretrained: herjax.Pretrained, task: herjax.Task) -> dict[str, f
     return {**times, "whole epoch": seconds(epoch)}
 
 
+def bench_compilation(pretrained: herjax.Pretrained, task: herjax.Task, cache: str) -> dict:
+    """Seconds from the weights to the end of the first epoch, as her_adapt runs it.
+
+    From here on the folder ``cache`` is used: the population of one need not be compiled again.
+    """
+    times, keys = {}, jax.random.key(0)[None]
+    jax.config.update("jax_compilation_cache_dir", cache)
+    for name in ("nothing cached", "with --compilation_cache"):
+        trace_cache.clear()
+        start = time.perf_counter()
+        model, params, _ = pretrained
+        Population(model, params, [task], keys, AdaptConfig(), mesh=cli.mesh(1)).advance(1)
+        times[name] = time.perf_counter() - start
+    return times
+
+
 def bench_population(pretrained: herjax.Pretrained, task: herjax.Task, epochs: int = 4) -> dict:
     """Members at once, against as many single runs of the same epochs one after the other."""
     if MEMBERS.value:
@@ -235,22 +254,6 @@ def bench_population(pretrained: herjax.Pretrained, task: herjax.Task, epochs: i
     return rows
 
 
-def bench_compilation(pretrained: herjax.Pretrained, task: herjax.Task) -> dict[str, float]:
-    """Seconds from the weights to the end of the first epoch, as her_adapt runs it."""
-    times, keys = {}, jax.random.key(0)[None]
-    with tempfile.TemporaryDirectory() as folder:
-        before = jax.config.jax_compilation_cache_dir
-        jax.config.update("jax_compilation_cache_dir", folder)
-        for name in ("nothing cached", "with --compilation_cache"):
-            trace_cache.clear()
-            start = time.perf_counter()
-            model, params, _ = pretrained
-            Population(model, params, [task], keys, AdaptConfig(), mesh=cli.mesh(1)).advance(1)
-            times[name] = time.perf_counter() - start
-        jax.config.update("jax_compilation_cache_dir", before)
-    return times
-
-
 def peak_memory() -> int:
     """Most bytes held so far: by the device if it counts them, else by this process."""
     stats = jax.devices()[0].memory_stats() or {}
@@ -273,20 +276,23 @@ def show(console: Console, name: str, values: dict) -> None:
 def main(_):
     cli.use_devices(cpu_devices=os.cpu_count())
     folder = pathlib.Path(WORKDIR.value)
-    pretrained = herjax.load_pretrained(CHECKPOINT.value)
-    cli.claim(folder, {"bench": True, "weights_sha256": pretrained.info["sha256"]})
+    pretrained = herjax.load_pretrained(CHECKPOINT.value).computing_in(DTYPE.value)
+    cli.claim(
+        folder, {"bench": True, "dtype": DTYPE.value, "weights_sha256": pretrained.info["sha256"]}
+    )
     task = herjax.make_task(herjax.pictures()["25-squares"].target)
     ceiling = ceilings()
     results = {"ceilings, per second": ceiling}
     console = Console(width=120)
     show(console, "ceilings, per second", ceiling)
+    cache = tempfile.TemporaryDirectory()
     for name, run in {
         "executor, 10x10": bench_executor,
         f"sampling, 10x10, {DRAWS} draws": partial(bench_sampling, pretrained, task, ceiling),
         "pretraining": partial(bench_training, ceiling),
         "HER epoch, 25-squares, seconds": partial(bench_epoch, pretrained, task),
+        "to the first epoch, seconds": partial(bench_compilation, pretrained, task, cache.name),
         "population, 25-squares": partial(bench_population, pretrained, task),
-        "to the first epoch, seconds": partial(bench_compilation, pretrained, task),
     }.items():
         results[name] = run()
         show(console, name, results[name])

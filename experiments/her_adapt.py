@@ -29,6 +29,7 @@ from herjax.adaptation import Result, make_result
 from herjax.checkpoint import Checkpoints
 from herjax.her import AdaptConfig
 from herjax.metrics import least_draws
+from herjax.model import DTYPES
 from herjax.palette import terminal_grid
 from herjax.picture_suite import Picture
 from herjax.population import CHUNK, Advance, Population, by_shape
@@ -52,6 +53,9 @@ CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     None,
     "Shipped name, or folder with weights. Default: the shipped base for the size of the picture.",
+)
+DTYPE = flags.DEFINE_enum(
+    "dtype", None, DTYPES, "What the decoder computes products in; default: as its weights say."
 )
 SEED = flags.DEFINE_integer("seed", 0, "The first seed.", lower_bound=0, upper_bound=cli.MAX_SEED)
 SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds of each task.", lower_bound=1, upper_bound=10**6)
@@ -376,12 +380,15 @@ def main(_):
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
     shapes = {picture.target.shape for picture in pictures.values()}
     pretrained = {shape: given or pretrained_for(shape) for shape in shapes}
+    if DTYPE.value:
+        pretrained = {s: p.computing_in(DTYPE.value) for s, p in pretrained.items()}
     grids = [grid for picture in pictures.values() for grid in (picture.input, picture.target)]
     run = {
         "task": ",".join(pictures),
         "pictures_sha256": hashlib.sha256(repr([p.tolist() for p in grids]).encode()).hexdigest(),
         "seeds": [seeds[0], seeds[-1]],
         "weights_sha256": ",".join(sorted({p.info["sha256"] for p in pretrained.values()})),
+        "dtype": ",".join({p.model.config.dtype for p in pretrained.values()}),
         "config": json.loads(json.dumps(dataclasses.asdict(config))),
     }
     members = [

@@ -1,13 +1,13 @@
 """Floating-point operations and bytes that the decoder must spend: what speed is measured against.
 
 Only matrix products and attention are counted, a multiply-add as 2 operations; bytes are those of
-weights, keys and values, in float32. Letters: P cells, N draws, D width, as in ``model``.
+weights, keys and values, in the model's type. Letters: P cells, N draws, D width, as in ``model``.
 """
+
+import jax.numpy as jnp
 
 from herjax.grammar import SLOTS
 from herjax.model import ModelConfig
-
-BYTES = 4  # of a float32
 
 
 def _dense_flops(model: ModelConfig) -> int:
@@ -60,4 +60,4 @@ def decode_bytes(model: ModelConfig, cells: int, draws: int, programs: int) -> i
     weights = layers * (4 + 2 * model.mlp_ratio) * width**2
     cell_keys = layers * 2 * cells * width
     cache = layers * 2 * programs * (draws / 2) * width
-    return int(BYTES * SLOTS * draws * (weights + cell_keys + cache))
+    return int(jnp.dtype(model.dtype).itemsize * SLOTS * draws * (weights + cell_keys + cache))

@@ -1,4 +1,7 @@
-"""Layers of the decoder, with gradients spelt for XLA:CPU where that is faster."""
+"""Layers of the decoder, with gradients spelt for XLA:CPU where that is faster.
+
+Products are of ``dtype``, float32 or bfloat16; parameters, softmax and norms are always float32.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,10 +9,10 @@ from flax import linen as nn
 from jax import Array
 
 
-def dense(features: int, scale: float = 1.0) -> nn.Dense:
+def dense(features: int, dtype: str, scale: float = 1.0) -> nn.Dense:
     """A dense layer without bias; ``scale`` is that of its initial variance."""
     init = nn.initializers.variance_scaling(scale, "fan_in", "normal")
-    return nn.Dense(features, use_bias=False, kernel_init=init)
+    return nn.Dense(features, use_bias=False, kernel_init=init, dtype=dtype)
 
 
 @jax.custom_vjp
@@ -24,7 +27,8 @@ def attend(query: Array, key: Array, value: Array, bias: Array) -> Array:
 
 
 def _attend(query, key, value, bias):
-    weights = jax.nn.softmax(jnp.einsum("bhtk,bhsk->bhts", query, key) + bias)
+    scores = jnp.einsum("bhtk,bhsk->bhts", query, key).astype(jnp.float32)
+    weights = jax.nn.softmax(scores + bias).astype(value.dtype)
     attended = jnp.einsum("bhts,bhsk->bhtk", weights, value)
     return attended, (query, key, value, weights, attended)
 
@@ -32,7 +36,8 @@ def _attend(query, key, value, bias):
 def _attend_gradient(saved, grad):
     query, key, value, weights, attended = saved
     on_weights = jnp.einsum("bhtk,bhsk->bhts", grad, value)
-    on_scores = weights * (on_weights - jnp.sum(grad * attended, axis=-1, keepdims=True))
+    mean = jnp.sum((grad * attended).astype(jnp.float32), axis=-1, keepdims=True)
+    on_scores = (weights * (on_weights - mean)).astype(query.dtype)
     return (
         jnp.einsum("bhts,bhsk->bhtk", on_scores, key),
         jnp.einsum("bhts,bhtk->bhsk", on_scores, query),
@@ -67,11 +72,13 @@ class Narrowing(nn.Module):
     """A dense layer from a wide to a narrow array, see ``narrowing``."""
 
     features: int
+    dtype: str
 
     @nn.compact
     def __call__(self, x):
         init = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
-        return narrowing(x, self.param("kernel", init, (x.shape[-1], self.features)))
+        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        return narrowing(x, kernel.astype(self.dtype))
 
 
 class Norm(nn.Module):
@@ -80,4 +87,6 @@ class Norm(nn.Module):
     @nn.compact
     def __call__(self, x):
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-        return x * (jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)) * scale
+        wide = x.astype(jnp.float32)
+        wide *= jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + 1e-6)
+        return (wide * scale).astype(x.dtype)

@@ -38,6 +38,7 @@ from herjax.layers import Narrowing, Norm, attend, dense
 from herjax.ops import COLOURS, OPS, SOURCE_OPS
 from herjax.tasks import Task
 
+DTYPES = ("float32", "bfloat16")
 MASKED = -1e9  # logit of what must not be chosen or seen
 
 
@@ -52,11 +53,14 @@ class ModelConfig:
     mlp_ratio: int = 4  # hidden width of the MLP, in widths
     max_side: int = 10  # largest height and width of a canvas, cells
     ops: int = SOURCE_OPS  # the drawing calls it knows: the first so many of the table
+    dtype: str = "float32"  # of products, keys and values: or "bfloat16", for accelerators
 
     def __post_init__(self):
         for name in ("width", "layers", "heads", "mlp_ratio", "max_side", "ops"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be {' or '.join(DTYPES)}, got {self.dtype}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if self.ops > len(OPS):
@@ -170,11 +174,12 @@ class Block(nn.Module):
     config: ModelConfig
 
     def setup(self):
-        width = self.config.width
+        width, dtype = self.config.width, self.config.dtype
         self.attention_norm, self.mlp_norm = Norm(), Norm()
-        self.query, self.key, self.value = dense(width), dense(width), dense(width)
-        self.out = dense(width, scale=0.1)
-        self.up, self.down = dense(self.config.mlp_ratio * width), Narrowing(width)
+        self.query, self.key, self.value = (dense(width, dtype) for _ in range(3))
+        self.out = dense(width, dtype, scale=0.1)
+        self.up = dense(self.config.mlp_ratio * width, dtype)
+        self.down = Narrowing(width, dtype)
 
     def project(self, x):
         """Scaled queries, keys and values [B, H, T, K] of tokens x [B, T, D]."""
@@ -203,18 +208,22 @@ class Decoder(nn.Module):
         config = self.config
 
         def embed(size):
-            return nn.Embed(size, config.width, embedding_init=nn.initializers.normal(0.3))
+            init = nn.initializers.normal(0.3)
+            return nn.Embed(size, config.width, embedding_init=init, dtype=config.dtype)
+
+        def layer(features):
+            return dense(features, config.dtype)
 
         self.row_embed, self.col_embed = embed(config.max_side), embed(config.max_side)
         self.target_embed, self.input_embed = embed(OUTSIDE + 1), embed(OUTSIDE + 1)
-        self.edges_embed = dense(config.width)
+        self.edges_embed = layer(config.width)
         self.op_embed, self.slot_embed = embed(1 + config.ops), embed(SLOTS)
-        self.point1_embed, self.point2_embed = dense(config.width), dense(config.width)
+        self.point1_embed, self.point2_embed = layer(config.width), layer(config.width)
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.program_blocks = self.blocks[config.layers - config.program_layers :]
         self.final_norm, self.pointer_norm = Norm(), Norm()
-        self.pointer_query, self.pointer_key = dense(config.width), dense(config.width)
-        self.op_head, self.colour_head = dense(1 + config.ops), dense(COLOURS)
+        self.pointer_query, self.pointer_key = layer(config.width), layer(config.width)
+        self.op_head, self.colour_head = layer(1 + config.ops), layer(COLOURS)
 
     def encode(self, task: Task, size: int) -> Prefix:
         """Encode a batch of tasks; ``size`` places for cells, at least the largest area."""
@@ -247,13 +256,13 @@ class Decoder(nn.Module):
 
     def start_token(self) -> Array:
         """Input [D] of the first program position, which stands for "no draw yet"."""
-        return self.slot_embed.embedding[SLOTS - 1]
+        return self.slot_embed(jnp.int32(SLOTS - 1))
 
     def embed_program(self, tokens: Array, width: Array) -> Array:
         """Input of every program position: tokens [B, N, 4], canvas width [B] -> [B, T, D]."""
         width = width[:, None]
         said = [self.embed_slot(slot, tokens[..., slot], width) for slot in range(SLOTS)]
-        said = jnp.cumsum(jnp.stack(said, axis=2), axis=2) + self.slot_embed.embedding
+        said = jnp.cumsum(jnp.stack(said, axis=2), axis=2) + self.slot_embed(jnp.arange(SLOTS))
         said = said.reshape(said.shape[0], -1, said.shape[-1])
         start = jnp.broadcast_to(self.start_token(), (len(said), 1, said.shape[-1]))
         return jnp.concatenate([start, said], axis=1)
@@ -275,8 +284,8 @@ class Decoder(nn.Module):
             op, prefix.cells.row, prefix.cells.col, prefix.cells.valid
         )
         return Logits(
-            op=self.op_head(x[:, 0::SLOTS]),
-            colour=self.colour_head(x[:, 1::SLOTS]),
+            op=self.op_head(x[:, 0::SLOTS]).astype(jnp.float32),
+            colour=self.colour_head(x[:, 1::SLOTS]).astype(jnp.float32),
             point1=self.point_to(prefix, x[:, 2::SLOTS], legal),
             point2=self.point_to(prefix, x[:, 3::SLOTS], prefix.cells.valid[:, None, :]),
         )
@@ -284,12 +293,12 @@ class Decoder(nn.Module):
     def point_to(self, prefix: Prefix, x: Array, legal: Array) -> Array:
         """Logits over the cells: normed hidden states x [B, T, D], legal [B, T, P] -> [B, T, P]."""
         scores = jnp.einsum("btd,bpd->btp", self.pointer_query(x), prefix.pointers)
-        return jnp.where(legal, scores, MASKED)
+        return jnp.where(legal, scores.astype(jnp.float32), MASKED)
 
     def start_decoding(self, prefix: Prefix, programs: int, draws: int) -> tuple[Array, Cache]:
         """Hidden state [1, G, D] that foretells the first op, and a cache for ``draws`` draws."""
         heads, size = self.config.heads, self.config.width // self.config.heads
-        empty = jnp.zeros((heads, programs, draws + 1, size))
+        empty = jnp.zeros((heads, programs, draws + 1, size), self.config.dtype)
         blank = tuple(empty for _ in self.program_blocks)
         cache = Cache(blank, blank, jnp.int32(0))
         x = jnp.broadcast_to(self.start_token(), (1, programs, self.config.width))
@@ -324,12 +333,16 @@ class Decoder(nn.Module):
                 jnp.einsum("hgk,hgsk->hgs", query, own_keys),
             ]
             # A softmax over all three, without putting them into one array: 1.5 times faster.
+            scores = [x.astype(jnp.float32) for x in scores]
             highest = jnp.max(jnp.stack([jnp.max(x, axis=-1) for x in scores]), axis=0)
             on_cells, on_draws, on_own = (jnp.exp(x - highest[..., None]) for x in scores)
             total = sum(jnp.sum(x, axis=-1) for x in (on_cells, on_draws, on_own))
+            on_cells, on_draws, on_own = (
+                x.astype(value.dtype) for x in (on_cells, on_draws, on_own)
+            )
             attended = jnp.einsum("hgp,hpk->hgk", on_cells, prefix.values[i][0])
             attended += jnp.einsum("hgn,hgnk->hgk", on_draws, cache.values[i])
             attended += jnp.einsum("hgs,hgsk->hgk", on_own, own_values)
-            attended /= total[..., None]
+            attended = (attended / total[..., None]).astype(value.dtype)
             x = block.finish(x, attended[None])
         return self.final_norm(x), (*own, tuple(new))

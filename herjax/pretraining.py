@@ -162,10 +162,9 @@ def init_state(config: PretrainConfig, mesh: Mesh | None = None) -> TrainState:
     """
     if config.init:
         model, params, _ = load_pretrained(config.init)
-        if (
-            model.config.max_side > config.model.max_side
-            or dataclasses.replace(model.config, max_side=config.model.max_side) != config.model
-        ):
+        wanted = config.model
+        like = dataclasses.replace(model.config, max_side=wanted.max_side, dtype=wanted.dtype)
+        if model.config.max_side > wanted.max_side or like != wanted:
             raise ValueError(f"init: {config.init} is another model, {model.config}")
 
     def start():

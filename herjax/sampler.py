@@ -126,7 +126,7 @@ def _write_draw(
         tokens.append(token)
         log_probs.append(jnp.where(used, log_prob, 0.0))
         said += model.apply(params, slot, token, width, method=Decoder.embed_slot)[None]
-        position = params["params"]["slot_embed"]["embedding"][slot]
+        position = params["params"]["slot_embed"]["embedding"][slot].astype(said.dtype)
         x, own = model.apply(
             params, prefix, loop.cache, own, said + position, method=Decoder.decode
         )
@@ -146,7 +146,7 @@ def _slot_logits(
     """First token id of a slot, and logits [G, V] over its tokens after hidden states [1, G, D]."""
 
     def head(decoder, name):
-        return getattr(decoder, name)(x)[0]
+        return getattr(decoder, name)(x)[0].astype(jnp.float32)
 
     def point(decoder, legal):
         return decoder.point_to(prefix, x, legal[None])[0]

@@ -28,6 +28,14 @@ class Pretrained(NamedTuple):
     params: dict
     info: dict[str, Any]  # config.json: how it was made, and its evaluation
 
+    def computing_in(self, dtype: str) -> "Pretrained":
+        """The same weights with products of another ``ModelConfig.dtype``.
+
+        Raises:
+          ValueError: if there is no such type.
+        """
+        return self._replace(model=Decoder(dataclasses.replace(self.model.config, dtype=dtype)))
+
 
 def shipped_names() -> list[str]:
     """Names that ``load_pretrained`` takes besides folders."""

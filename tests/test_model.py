@@ -1,3 +1,4 @@
+import dataclasses
 from functools import partial
 
 import jax
@@ -11,7 +12,7 @@ from herjax.grammar import encode
 from herjax.model import MASKED, Decoder, ModelConfig, canvas_cells, program_mask
 from herjax.sampler import sample
 from herjax.tasks import TaskConfig, random_task
-from herjax.train import token_log_probs
+from herjax.train import program_loss, token_log_probs
 
 SIZES = jnp.array([(3, 10), (9, 7), (10, 10)])
 
@@ -57,6 +58,44 @@ def test_cached_decoding_equals_the_full_pass_at_every_position(tiny, batch, sam
         lengths |= set(np.asarray((tokens[..., 0] > 0).sum(1)).tolist())
     assert len(lengths) >= 4  # unequal rows
     assert 7 in lengths
+
+
+def test_bfloat16_computes_nearly_the_same(tiny, batch):
+    task, program = batch
+    weight = jnp.ones(3)
+
+    def run(dtype):
+        model = Decoder(dataclasses.replace(tiny.model.config, dtype=dtype))
+
+        @jax.jit
+        def losses_and_samples(params):
+            loss = jax.value_and_grad(
+                lambda params: program_loss(model, params, task, program, weight, 100), has_aux=True
+            )
+            first = jax.tree.map(lambda leaf: leaf[0], task)
+            found = sample(model, params, first, jax.random.key(0), jnp.ones(4), 5, 100)
+            # The same programs through the full pass.
+            prefix = model.apply(params, jax.tree.map(lambda x: x[:1], task), 100, method="encode")
+            again = jax.tree.map(lambda x: jnp.repeat(x, 4, axis=0), prefix)
+            logits = model.apply(params, again, found.tokens, jnp.repeat(task.width[:1], 4))
+            full, held = token_log_probs(logits, found.tokens)
+            held = held.at[:, -1].set(False)
+            return loss(params), (held * (found.log_probs - full))[:, :-1], prefix.keys[0]
+
+        return losses_and_samples(tiny.params)
+
+    ((loss, _), grads), error, keys = run("bfloat16")
+    ((exact, _), exact_grads), exact_error, exact_keys = run("float32")
+    assert (keys.dtype, exact_keys.dtype) == (jnp.bfloat16, jnp.float32)
+    assert 0 < abs(loss - exact) < 0.02 * exact
+    flat, exact_flat = (
+        jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+        for tree in (grads, exact_grads)
+    )
+    assert flat.dtype == jnp.float32
+    cosine = flat @ exact_flat / jnp.linalg.norm(flat) / jnp.linalg.norm(exact_flat)
+    assert 0.98 < cosine < 1
+    assert jnp.abs(exact_error).max() < 1e-4 < jnp.abs(error).max() < 0.2
 
 
 def test_sampled_programs_are_legal_and_run(batch, samples):
