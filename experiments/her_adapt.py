@@ -231,7 +231,7 @@ def run_group(
                     view.end(member, result, spent)
             if stop.came():
                 save()
-                stop.leave(f"saved after {epochs.sum()} epochs")
+                stop.leave(f"saved after {epochs.sum()} epochs in all")
             if time.monotonic() - saved_at >= SAVE_EVERY.value:
                 save()
                 saved_at = time.monotonic()

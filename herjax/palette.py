@@ -11,11 +11,12 @@ PALETTE = (
 
 
 def terminal_grid(picture: np.ndarray) -> Text:
-    """A picture [R, C] as coloured blocks, two characters a cell."""
+    """A picture [R, C] as coloured blocks, two characters a cell; as digits without colours."""
     text = Text()
     for r, row in enumerate(np.asarray(picture)):
         if r:
             text.append("\n")
         for cell in row:
-            text.append("  ", style=f"on {PALETTE[int(cell)]}")
+            colour = PALETTE[int(cell)]
+            text.append(f"{int(cell)} ", style=f"{colour} on {colour}")
     return text

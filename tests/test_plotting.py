@@ -54,6 +54,6 @@ def test_pictures_have_the_arc_colours(tmp_path):
 
 def test_terminal_grid_has_a_line_a_row_and_a_colour_a_cell():
     text = terminal_grid(np.array([[0, 2, 2], [9, 0, 4]]))
-    assert text.plain == " " * 6 + "\n" + " " * 6
+    assert text.plain == "0 2 2 \n9 0 4 "  # without colours still a picture
     styles = [str(span.style) for span in text.spans]
-    assert styles == [f"on {PALETTE[c]}" for c in (0, 2, 2, 9, 0, 4)]
+    assert styles == [f"{PALETTE[c]} on {PALETTE[c]}" for c in (0, 2, 2, 9, 0, 4)]
