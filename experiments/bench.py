@@ -178,13 +178,11 @@ def bench_training(ceiling: dict) -> dict:
 
 
 def bench_epoch(pretrained: herjax.Pretrained, task: herjax.Task) -> dict[str, float]:
-    """Seconds of an epoch of the default settings, and of its stages run apart."""
+    """Seconds of the stages of an epoch, run apart; a whole one is a population of one's."""
     model, params, config = pretrained.model, pretrained.params, AdaptConfig()
-    shape, key = task.target.shape, jax.random.key(0)
-    draws = her.max_draws(config, CELLS)
-    temperatures = jnp.array(config.epoch_temperatures)
-    draw = jax.jit(lambda p: sample(model, p, task, key, temperatures, draws, CELLS).program)
-    programs = draw(params)
+    key = jax.random.key(0)
+    attempt = jax.jit(lambda params: her.attempt(model, params, task, config, key))
+    attempts = attempt(params)
 
     @jax.jit
     def run_and_rewrite(programs):
@@ -192,23 +190,14 @@ def bench_epoch(pretrained: herjax.Pretrained, task: herjax.Task) -> dict[str, f
         programs = rewrite(programs, task.input, task.height, task.width)
         return jax.vmap(herjax.execute, (0, None))(programs, task.input)
 
-    attempts = jax.jit(lambda p: her.attempt(model, p, task, config, key))(params)
     pairs = jax.tree.map(lambda leaf: leaf[: config.pairs], attempts)
     train = jax.jit(lambda s: her.train_on(model, s, task, pairs, config.pairs, config, key)[1])
-
-    start = jax.jit(lambda: her.init_adaptation(params, config, key, shape))
-    times = {
-        "sample": seconds(partial(draw, params)),
-        "run and rewrite": seconds(partial(run_and_rewrite, programs)),
-        "train": seconds(partial(train, start().train)),
+    state = jax.jit(lambda: her.init_adaptation(params, config, key, task.target.shape))()
+    return {
+        "sample, run and rewrite": seconds(partial(attempt, params)),
+        "of it run and rewrite": seconds(partial(run_and_rewrite, attempts.program)),
+        "train": seconds(partial(train, state.train)),
     }
-    state = [start()]
-
-    def epoch():  # epoch after epoch of one adaptation, as it is used
-        state[0] = her.compiled_epochs(model, state[0], task, config, 1)
-        return state[0].epoch
-
-    return {**times, "whole epoch": seconds(epoch)}
 
 
 def bench_compilation(pretrained: herjax.Pretrained, task: herjax.Task, cache: str) -> dict:
