@@ -388,7 +388,7 @@ def main(_):
         "pictures_sha256": hashlib.sha256(repr([p.tolist() for p in grids]).encode()).hexdigest(),
         "seeds": [seeds[0], seeds[-1]],
         "weights_sha256": ",".join(sorted({p.info["sha256"] for p in pretrained.values()})),
-        "dtype": ",".join({p.model.config.dtype for p in pretrained.values()}),
+        "dtype": ",".join(sorted({p.model.config.dtype for p in pretrained.values()})),
         "config": json.loads(json.dumps(dataclasses.asdict(config))),
     }
     members = [

@@ -1,7 +1,6 @@
 """Pretraining on random tasks: configuration, the compiled step, held-out evaluation."""
 
 import dataclasses
-import math
 from functools import partial
 
 import jax
@@ -206,8 +205,9 @@ def pretrain_step(
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]
     task, program = random_batch(key, sizes, config.tasks, config.batch_size, mesh)
-    on_cpu = jax.default_backend() == "cpu"
-    microbatch = config.microbatch or math.gcd(config.batch_size, 32 if on_cpu else 0)
+    most = 32 if jax.default_backend() == "cpu" else config.batch_size
+    divisors = (n for n in range(1, most + 1) if config.batch_size % n == 0)
+    microbatch = config.microbatch or max(divisors)
     model, limit = Decoder(config.model), config.size_limits[bucket]
     grads, metrics = program_gradients(model, state.params, task, program, limit, microbatch)
     metrics["grad_norm"] = optax.tree.norm(grads)

@@ -36,6 +36,7 @@ def test_config_survives_json():
     [
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"batch_size": -2}, "batch_size must be at least 1"),
+        ({"microbatch": 5}, "microbatch must divide batch_size"),
         ({"seed": -1}, "seed must be 0"),
         ({"seed": pretraining.HELD_OUT_SEED}, "seed must be 0"),
         ({"size_limits": (16,)}, "must hold 36 cells"),
