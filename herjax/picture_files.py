@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from herjax.ops import COLOURS
-from herjax.palette import PALETTE
+from herjax.palette import nearest_colours
 from herjax.picture_suite import Picture, from_runs
 
 MAX_SIDE = 32  # cells
@@ -142,8 +142,7 @@ def _image(name: str, cell_size: int) -> np.ndarray:
     except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{name} is not an image that can be read: {error}") from None
     cells = pixels[cell_size // 2 :: cell_size, cell_size // 2 :: cell_size]
-    palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in PALETTE[:COLOURS]])
-    return ((cells[:, :, None] - palette) ** 2).sum(axis=-1).argmin(axis=-1)
+    return nearest_colours(cells)
 
 
 def _text(text: str, name: str) -> list[list[int]]:
