@@ -18,13 +18,13 @@ from absl import logging as absl_logging
 from herjax import processes
 from herjax.checkpoint import CheckpointError
 from herjax.picture_files import arc_pictures, is_picture_file, load_picture
-from herjax.picture_suite import Picture, pictures, tuning_pictures
+from herjax.picture_suite import Picture, emoji_pictures, pictures, tuning_pictures
 from herjax.processes import ProcessError
 from herjax.sharding import make_mesh, parse_mesh
 from herjax.weights import check_size, write_atomically
 
 MAX_SEED = 2**31 - 2
-TASK_SETS = {"tuning": tuning_pictures, "arc200": arc_pictures}
+TASK_SETS = {"tuning": tuning_pictures, "arc200": arc_pictures, "emoji": emoji_pictures}
 
 COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache",

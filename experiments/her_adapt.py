@@ -42,13 +42,13 @@ TASK = flags.DEFINE_string(
     "25-squares",
     "With commas: names from --list_tasks; files (ARC .json, .json#train.0.output, .png, .gif,"
     " rows of digits, - for standard input); arc1:ID. Or all, or tuning, or"
-    " arc200: the first 200 outputs of ARC-AGI-1 that are at most 10x10.",
+    " arc200: the first 200 outputs of ARC-AGI-1 that are at most 10x10, or emoji: 20 of 20x20.",
 )
 BACKGROUND = flags.DEFINE_integer(
     "background", None, "Colour of the blank input of a file's picture; default its most common."
 )
 CELL_SIZE = flags.DEFINE_integer("cell_size", 1, "Pixels a cell, of image files.", lower_bound=1)
-LIST_TASKS = flags.DEFINE_bool("list_tasks", False, "Print the names of all tasks and leave.")
+LIST_TASKS = flags.DEFINE_bool("list_tasks", False, "Print all tasks and sets of tasks, and leave.")
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     None,
@@ -365,6 +365,7 @@ def main(_):
         for name, picture in herjax.pictures().items():
             rows, cols = picture.target.shape
             print(f"{name}  {rows}x{cols}")
+        print(f"sets: all, {', '.join(cli.TASK_SETS)}")
         return
     config = config_lib.read_flags(AdaptConfig(), flags.FLAGS)
     is_set = TASK.value == "all" or TASK.value in cli.TASK_SETS

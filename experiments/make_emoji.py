@@ -13,7 +13,8 @@ from herjax.palette import nearest_colours
 SIDE = 20  # cells
 FONT_SIZE = 109  # the only one that the font has bitmaps of
 
-# Chosen before any was drawn, by their Unicode CLDR short names.
+# Chosen by their Unicode CLDR short names, before any was drawn; but octopus took the place of
+# lady-beetle, whose spots and legs did not show as such in 20x20 cells.
 EMOJI = {
     "grinning-face": "\N{GRINNING FACE}",
     "smiling-face-with-sunglasses": "\N{SMILING FACE WITH SUNGLASSES}",
@@ -22,7 +23,7 @@ EMOJI = {
     "fox": "\N{FOX FACE}",
     "penguin": "\N{PENGUIN}",
     "tropical-fish": "\N{TROPICAL FISH}",
-    "lady-beetle": "\N{LADY BEETLE}",
+    "octopus": "\N{OCTOPUS}",
     "red-apple": "\N{RED APPLE}",
     "banana": "\N{BANANA}",
     "watermelon": "\N{WATERMELON}",

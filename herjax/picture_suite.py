@@ -1,5 +1,6 @@
 """The named pictures of the source experiment, each with a reference program."""
 
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ CHICK = """
 8888448888 8844444488 8440440448 8424474248 8444774448
 8844444488 4444444444 4444444444 8444444448 8847447488
 """
+
+EMOJI = pathlib.Path(__file__).parent / "emoji.txt"  # made by experiments/make_emoji.py
 
 # Blocks down and across of the n-squares pictures (2x2 cells each).
 SQUARES = {
@@ -96,6 +99,15 @@ def _even_grids(count: int = 3, parts: int = 4, side: int = 2) -> dict[str, Pict
         colours = rng.integers(0, 10, (parts, parts))
         target = colours.repeat(side, 0).repeat(side, 1).astype(np.int8)
         pictures[f"tuning-even-{index}"] = from_runs(target)
+    return pictures
+
+
+def emoji_pictures() -> dict[str, Picture]:
+    """Twenty emoji of Noto Color Emoji, in 20x20 cells over colour 0 (see emoji-LICENSE.txt)."""
+    pictures = {}
+    for block in EMOJI.read_text().split("\n\n"):
+        name, *rows = block.split()
+        pictures[name] = from_runs(np.array([list(row) for row in rows], np.int8))
     return pictures
 
 

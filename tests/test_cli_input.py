@@ -87,7 +87,9 @@ def test_show_draws_step_by_step(tmp_path):
 def test_list_tasks():
     code, out, _ = run("her_adapt", "--list_tasks")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == list(herjax.pictures())
+    *names, sets = out.splitlines()
+    assert [line.split()[0] for line in names] == list(herjax.pictures())
+    assert sets == "sets: all, tuning, arc200, emoji"
 
 
 def test_ood_prints_and_saves(tiny_weights, tmp_path):

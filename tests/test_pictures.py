@@ -1,8 +1,12 @@
+import re
+
 import numpy as np
 import pytest
 
 import herjax
-from herjax.picture_suite import from_runs
+from experiments import cli
+from experiments.make_emoji import EMOJI, centred, to_cells
+from herjax.picture_suite import emoji_pictures, from_runs
 from tests import referee
 
 SUITE = herjax.pictures()
@@ -50,3 +54,39 @@ def test_from_runs_draws_any_picture():
     target = np.random.default_rng(0).integers(0, 3, (6, 9)).astype(np.int8)
     picture = from_runs(target)
     assert np.array_equal(referee.execute(picture.program, picture.input), target)
+
+
+def test_twenty_emoji_that_differ():
+    found = emoji_pictures()
+    assert list(found) == list(EMOJI)
+    assert len({picture.target.tobytes() for picture in found.values()}) == len(found) == 20
+    for name, picture in found.items():
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", name)
+        assert name not in SUITE
+        assert picture.target.shape == (20, 20)
+        assert picture.target.dtype == np.int8
+        assert set(np.unique(picture.target)) <= set(range(10))
+        assert not picture.input.any()
+        assert np.array_equal(referee.execute(picture.program, picture.input), picture.target)
+    assert (found["red-heart"].target[7] == 2).all()
+
+
+def test_emoji_is_a_task_set():
+    chosen = cli.chosen_tasks("emoji", max_side=20)
+    assert list(chosen) == list(emoji_pictures())
+    with pytest.raises(ValueError, match="grinning-face of 20x20 is larger"):
+        cli.chosen_tasks("emoji", max_side=10)
+
+
+def test_cells_are_means_of_areas_weighted_by_alpha():
+    red, yellow = (255, 65, 54, 255), (255, 220, 0, 255)  # colours 2 and 4
+    pixels = np.zeros((3, 3, 4))  # 2x2 cells of 1.5 x 1.5 pixels
+    pixels[0, 0] = red  # alone 1 of 2.25
+    pixels[:2, 2] = yellow  # with half of the pixel below: 1.5 of 2.25
+    pixels[2, :2] = np.multiply(red, 0.8)  # 1.2 of 2.25: half the cell, and not darker for it
+    assert to_cells(pixels, side=2).tolist() == [[0, 4], [2, 0]]
+
+
+def test_glyphs_are_centred_in_a_square():
+    square = centred(np.ones((2, 5, 4)))
+    assert square[..., 3].tolist() == [[0] * 5, [1] * 5, [1] * 5, [0] * 5, [0] * 5]
