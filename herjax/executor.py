@@ -117,7 +117,7 @@ def execute(program: Array, input: Array, ops: int = len(OPS)) -> Array:
     return jnp.where(canvas != OUTSIDE, painted, canvas).astype(input.dtype).reshape(input.shape)
 
 
-def prune(program: Array, input: Array) -> Array:
+def prune(program: Array, input: Array, target: Array | None = None) -> Array:
     """Remove every draw that the picture does not need; the kept ones move to the front.
 
     One pass from the bottom up: a draw is needed if, where it is seen, its colour differs from
@@ -127,17 +127,24 @@ def prune(program: Array, input: Array) -> Array:
     Args:
       program: records [N, 6].
       input: canvas [R, C].
+      target: canvas [R, C]; with it, a draw is needed only if more cells are right where it is
+        seen than without it.
 
     Returns:
-      Records [N, 6] that paint the same picture, none of whose draws can be removed.
+      Records [N, 6]. Without target, of the same picture, none of whose draws can be removed; with
+      it, of a picture that has at least as many cells right.
     """
     masks = draw_masks(program, *input.shape) & (input != OUTSIDE)
     top = top_draw(masks)
 
     def judge(canvas, draw):
         index, colour, mask = draw
-        needed = jnp.any((top == index) & (canvas != colour))
-        return jnp.where(mask & needed, colour, canvas), needed
+        if target is None:
+            gained = jnp.any((top == index) & (canvas != colour))
+        else:
+            gain = (target == colour).astype(jnp.int32) - (target == canvas)
+            gained = jnp.sum(jnp.where(top == index, gain, 0)) > 0
+        return jnp.where(mask & gained, colour, canvas), gained
 
     colours = program[:, COLOUR].astype(input.dtype)
     _, needed = jax.lax.scan(judge, input, (jnp.arange(program.shape[0]), colours, masks))

@@ -1,13 +1,14 @@
 """Hindsight Experience Replay for drawing programs: one compiled epoch, stage by stage.
 
-An epoch samples programs for the target, runs them, rewrites each in canonical form, keeps the
-shortest for each distinct picture, drops pictures trained on before, selects and orders what is
-left, and trains on (input, *the program's own picture*) -> program, as if that picture had been
-the goal (Andrychowicz et al., 2017; for programs: source iteration 5). It repeats until a program
-draws the target.
+An epoch samples programs for the target, recombines them (see ``recombination``; not in plain HER),
+runs parents and children, rewrites each in canonical form, keeps the shortest for each distinct
+picture, drops pictures trained on before, selects and orders what is left, and trains on (input,
+*the program's own picture*) -> program, as if that picture had been the goal (Andrychowicz et al.,
+2017; for programs: source iteration 5). It repeats until a program draws the target.
 
-Letters: G programs an epoch, N draws, R rows, C columns, K pairs trained on an epoch at most,
-M pictures remembered.
+Letters: G programs sampled an epoch, E kept from earlier ones, A = 2 (G + E) programs of an epoch
+(plain HER: A = G), N draws, R rows, C columns, K pairs trained on an epoch at most, M pictures
+remembered.
 """
 
 import dataclasses
@@ -33,6 +34,7 @@ from herjax.executor import draw_count, execute
 from herjax.metrics import pixel_accuracy
 from herjax.model import Decoder
 from herjax.ops import RECORD_SIZE
+from herjax.recombination import recombine
 from herjax.sampler import sample
 from herjax.tasks import Task, TaskConfig, canonical_program, random_task
 from herjax.train import TrainState, apply_gradients, program_loss
@@ -42,12 +44,14 @@ from herjax.train import TrainState, apply_gradients, program_loss
 class AdaptConfig:
     """One adaptation. The defaults are the ones found best over seeds (BUILD_NOTES.md)."""
 
-    programs: tuple[int, ...] = (32,)  # sampled an epoch at each temperature
+    programs: tuple[int, ...] = (16,)  # sampled an epoch at each temperature
     temperatures: tuple[float, ...] = (0.9,)
     min_distinct: float = 0.9  # share of different pictures under which the temperatures rise
     greedy: bool = False  # one program more an epoch, of the best token everywhere
+    partners: int = 15  # whose draws each program of an epoch is offered; 0: plain HER
+    keep: int = 4  # best programs so far that are recombined in every epoch
     select: str = "best"  # which new pictures to train on: a key of SELECT
-    fraction: float = 0.25  # of the programs of an epoch, the most that are trained on
+    fraction: float = 0.5  # of the programs sampled in an epoch, the most that are trained on
     order: str = "sorted"  # by accuracy, the best last; a key of ORDER
     novelty: bool = True  # leave out pictures trained on in an earlier epoch
     minibatch: int = 4  # pairs an optimiser step
@@ -63,7 +67,7 @@ class AdaptConfig:
         for name in ("minibatch", "max_epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("fresh", "max_draws"):
+        for name in ("fresh", "max_draws", "partners", "keep"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not self.programs or any(count < 1 for count in self.programs):
@@ -83,6 +87,12 @@ class AdaptConfig:
             raise ValueError(f"min_distinct must be 0 .. 1, got {self.min_distinct}")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction must be above 0 and at most 1, got {self.fraction}")
+        others = len(self.epoch_temperatures) + self.keep - 1
+        if self.partners > others:
+            raise ValueError(
+                f"partners must be at most {others}, the other programs of an epoch and the kept"
+                f" ones, got {self.partners}"
+            )
         for name, choices in (("select", SELECT), ("order", ORDER)):
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -96,6 +106,17 @@ class AdaptConfig:
         return (0.0,) * self.greedy + sum(((t,) * count for count, t in each), ())
 
     @property
+    def kept(self) -> int:
+        """E, programs kept from epoch to epoch."""
+        return self.keep if self.partners else 0
+
+    @property
+    def programs_an_epoch(self) -> int:
+        """A: G sampled, then E kept, then a child of each; plain HER has the first alone."""
+        sampled = len(self.epoch_temperatures)
+        return 2 * (sampled + self.kept) if self.partners else sampled
+
+    @property
     def augments(self) -> bool:
         """Is there any augmentation?"""
         return self.symmetries or self.colour_permutations
@@ -107,21 +128,24 @@ class AdaptConfig:
     @property
     def pairs(self) -> int:
         """K, the most pairs trained on in an epoch."""
-        share = 1.0 if self.select == "all" else self.fraction
-        return max(round(share * len(self.epoch_temperatures)), 1)
+        if self.select == "all":
+            return self.programs_an_epoch
+        return max(round(self.fraction * len(self.epoch_temperatures)), 1)
 
 
 @struct.dataclass
 class EpochMetrics:
     """What an epoch did. Accuracies are fractions of pixels right."""
 
-    program: Array  # int8 records [G, N, 6] of every program sampled, canonical
-    accuracy: Array  # float32 [G], of each
+    # int8 records [A, N, 6] of every program, canonical; of kept ones that are not there yet, none
+    program: Array
+    accuracy: Array  # float32 [A], of each
     best_picture: Array  # int8 [R, C], of this epoch
+    run: Array  # int32 [], programs whose reward was asked for, offers of recombination included
     distinct: Array  # int32 [], different pictures
     new: Array  # int32 [], of these not trained on before
     trained: Array  # int32 [], pairs trained on
-    draws: Array  # float32 [], mean per program after pruning
+    draws: Array  # float32 [], mean of the sampled programs after pruning
     # float32 [], mean over the minibatches, nats per token; 0 if none, NaN if the weights are not
     # finite any more
     loss: Array
@@ -139,6 +163,7 @@ class AdaptState:
     remembered: Array  # int32 [], pictures ever remembered; the oldest are overwritten
     best_program: Array  # int32 [N, 6], canonical
     best_accuracy: Array  # float32 [], of best_program; -1 before the first epoch
+    kept: Array  # int32 [E, N, 6], the best programs of different pictures, canonical
     heat: Array  # float32 [], 1 or more: what the temperatures are multiplied by
     key: Array
     history: EpochMetrics  # a row an epoch, max_epochs in front of every shape; 0 beyond `epoch`
@@ -253,13 +278,13 @@ def init_adaptation(
     params: dict, config: AdaptConfig, key: Array, shape: tuple[int, int]
 ) -> AdaptState:
     """The state before the first epoch, for a picture of ``shape`` (R, C)."""
-    epochs, programs = config.max_epochs, len(config.epoch_temperatures)
+    epochs, programs = config.max_epochs, config.programs_an_epoch
     draws = max_draws(config, math.prod(shape))
     history = EpochMetrics(
         program=jnp.zeros((epochs, programs, draws, RECORD_SIZE), jnp.int8),
         accuracy=jnp.zeros((epochs, programs)),
         best_picture=jnp.zeros((epochs, *shape), jnp.int8),
-        **{name: jnp.zeros(epochs, jnp.int32) for name in ("distinct", "new", "trained")},
+        **{name: jnp.zeros(epochs, jnp.int32) for name in ("run", "distinct", "new", "trained")},
         **{name: jnp.zeros(epochs) for name in ("draws", "loss")},
         solved=jnp.zeros(epochs, bool),
     )
@@ -274,6 +299,7 @@ def init_adaptation(
         remembered=jnp.int32(0),
         best_program=jnp.zeros((draws, RECORD_SIZE), jnp.int32),
         best_accuracy=jnp.float32(-1.0),
+        kept=jnp.zeros((config.kept, draws, RECORD_SIZE), jnp.int32),
         heat=jnp.float32(1.0),
         key=key,
         history=history,
@@ -283,9 +309,9 @@ def init_adaptation(
 class Attempts(NamedTuple):
     """The programs of an epoch in hindsight: each with the picture it draws."""
 
-    program: Array  # int32 [G, N, 6], canonical
-    picture: Array  # int8 [G, R, C]
-    accuracy: Array  # float32 [G], to the real target
+    program: Array  # int32 [A, N, 6], canonical
+    picture: Array  # int8 [A, R, C]
+    accuracy: Array  # float32 [A], to the real target
 
 
 def adjust_heat(heat: Array, distinct: Array, programs: int, min_distinct: float) -> Array:
@@ -297,10 +323,10 @@ def adjust_heat(heat: Array, distinct: Array, programs: int, min_distinct: float
     return jnp.clip(jnp.where(too_few, heat * 1.1, heat / 1.1), 1.0, 3.0)
 
 
-def attempt(
+def sample_programs(
     model: Decoder, params, task: Task, config: AdaptConfig, key: Array, heat: Array | float = 1.0
-) -> Attempts:
-    """Sample, run, and rewrite in canonical form.
+) -> Array:
+    """Records int32 [G, N, 6], as sampled.
 
     With augmentation, the model sees the target augmented, and its programs are moved back.
     """
@@ -318,11 +344,23 @@ def attempt(
     if config.augments:
         back = inverse(augmentation)
         found = jax.vmap(lambda program: augment_program(back, program, shape))(found)
+    return found
+
+
+def in_hindsight(programs: Array, task: Task) -> Attempts:
+    """Rewrite records [A, N, 6] in canonical form, and run them."""
     program = jax.vmap(canonical_program, (0, None, None, None))(
-        found, task.input, task.height, task.width
+        programs, task.input, task.height, task.width
     )
     picture = jax.vmap(execute, (0, None))(program, task.input)
     return Attempts(program, picture, pixel_accuracy(picture, task.target))
+
+
+def attempt(
+    model: Decoder, params, task: Task, config: AdaptConfig, key: Array, heat: Array | float = 1.0
+) -> Attempts:
+    """Sample G programs, rewrite them and run them."""
+    return in_hindsight(sample_programs(model, params, task, config, key, heat), task)
 
 
 def fresh_pairs(key: Array, task: Task, count: int, draws: int) -> tuple[Task, Array]:
@@ -339,17 +377,19 @@ def fresh_pairs(key: Array, task: Task, count: int, draws: int) -> tuple[Task, A
 
 
 def augment_pair(key: Array, task: Task, program: Array, config: AdaptConfig) -> tuple[Task, Array]:
-    """A random augmentation of records [N, 6] over the task's input; the target is what they draw.
+    """A random augmentation of a task and the canonical records [N, 6] that solve it.
 
     Returns:
-      The task they solve exactly, and the records in canonical form.
+      The task that the augmented records solve exactly, and these in canonical form.
     """
     shape = task.input.shape
     augmentation = config.random_augmentation(key, shape)
-    input = augment_canvas(augmentation, task.input)
+    input, target = (augment_canvas(augmentation, x) for x in (task.input, task.target))
     program = augment_program(augmentation, program, shape)
-    program = canonical_program(program, input, task.height, task.width)
-    return task.replace(input=input, target=execute(program, input)), program
+    if config.symmetries:  # colours alone change neither what is painted nor the canonical form
+        program = canonical_program(program, input, task.height, task.width)
+        target = execute(program, input)
+    return task.replace(input=input, target=target), program
 
 
 def train_on(
@@ -402,6 +442,26 @@ def train_on(
     return state, total / jnp.maximum(batches, 1)
 
 
+def all_attempts(
+    model: Decoder, state: AdaptState, task: Task, config: AdaptConfig, key: Array
+) -> tuple[Attempts, Array]:
+    """The A programs of an epoch, and how many were run for them, int32 []."""
+    sample_key, order_key = jax.random.split(key)
+    programs = sample_programs(model, state.train.params, task, config, sample_key, state.heat)
+    run = jnp.int32(len(programs))
+    if config.partners:
+        parents = jnp.concatenate([programs, state.kept])
+        children, offered = recombine(parents, task, config.partners, order_key)
+        programs = jnp.concatenate([parents, children])
+        run += offered + len(children)
+    return in_hindsight(programs, task), run
+
+
+def best_first(accuracy: Array, draws: Array) -> Array:
+    """An order int32 [A]: more pixels right first, then fewer draws."""
+    return jnp.argsort(1e-6 * draws - accuracy, stable=True)
+
+
 def adapt_epoch(model: Decoder, state: AdaptState, task: Task, config: AdaptConfig) -> AdaptState:
     """One epoch of HER. If a program solves the task, nothing is trained.
 
@@ -412,10 +472,9 @@ def adapt_epoch(model: Decoder, state: AdaptState, task: Task, config: AdaptConf
       config: static.
     """
     key = jax.random.fold_in(state.key, state.epoch)
-    sample_key, order_key, fresh_key = jax.random.split(key, 3)
-    attempts = attempt(model, state.train.params, task, config, sample_key, state.heat)
-    accuracy = attempts.accuracy
-    draws = draw_count(attempts.program)
+    attempt_key, order_key, train_key = jax.random.split(key, 3)
+    attempts, run = all_attempts(model, state, task, config, attempt_key)
+    accuracy, draws = attempts.accuracy, draw_count(attempts.program)
     solved = jnp.any(accuracy == 1.0)
 
     hashes = jax.vmap(picture_hash)(attempts.picture)
@@ -427,22 +486,25 @@ def adapt_epoch(model: Decoder, state: AdaptState, task: Task, config: AdaptConf
     count = jnp.sum(chosen)
 
     pairs = jax.tree.map(lambda leaf: leaf[order], attempts)
-    train, loss = train_on(model, state.train, task, pairs, count, config, fresh_key)
+    train, loss = train_on(model, state.train, task, pairs, count, config, train_key)
     # Weights that are not finite sample garbage, and train on nothing: tell from here.
     loss = jnp.where(jnp.isfinite(optax.tree.norm(train.params)), loss, jnp.nan)
     memory, remembered = remember(state.memory, state.remembered, hashes[order], chosen[order])
 
-    # The best so far: more pixels right; within an epoch, then fewer draws.
-    best = jnp.argmax(accuracy - 1e-6 * draws)
+    ranked = best_first(jnp.where(distinct, accuracy, -1.0), draws)
+    best = best_first(accuracy, draws)[0]
     better = accuracy[best] > state.best_accuracy
+    sampled = len(config.epoch_temperatures)
+    different = keep_shortest(hashes[:sampled], draws[:sampled], draws[:sampled] > 0)
     metrics = EpochMetrics(
         program=attempts.program.astype(jnp.int8),
         accuracy=accuracy,
         best_picture=attempts.picture[best],
+        run=run,
         distinct=jnp.sum(distinct),
         new=jnp.sum(candidate),
         trained=count,
-        draws=jnp.mean(draws.astype(jnp.float32)),
+        draws=jnp.mean(draws[:sampled].astype(jnp.float32)),
         loss=loss,
         solved=solved,
     )
@@ -454,7 +516,8 @@ def adapt_epoch(model: Decoder, state: AdaptState, task: Task, config: AdaptConf
         remembered=remembered,
         best_program=jnp.where(better, attempts.program[best], state.best_program),
         best_accuracy=jnp.where(better, accuracy[best], state.best_accuracy),
-        heat=adjust_heat(state.heat, jnp.sum(distinct), len(draws), config.min_distinct),
+        kept=attempts.program[ranked[: config.kept]],
+        heat=adjust_heat(state.heat, jnp.sum(different), sampled, config.min_distinct),
         key=state.key,
         history=jax.tree.map(
             lambda rows, row: rows.at[state.epoch].set(row), state.history, metrics

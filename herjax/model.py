@@ -105,21 +105,13 @@ class Logits:
 
 @struct.dataclass
 class Cache:
-    """Keys and values of the finished draws of G programs, one entry a draw."""
+    """Keys and values of what G programs have said, for each program layer."""
 
-    keys: tuple[Array, ...]  # one [H, G, N + 1, K] for each program layer
+    keys: tuple[Array, ...]  # of the finished draws, one entry a draw: [H, G, N + 1, K]
     values: tuple[Array, ...]  # likewise
-    count: Array  # int32 [], entries in use
-
-    def append(self, own: tuple) -> "Cache":
-        """The cache with the last token of ``own`` (see ``Decoder.decode``) as one more entry."""
-
-        def put(entries, new):
-            return jax.lax.dynamic_update_slice_in_dim(entries, new[:, :, None], self.count, axis=2)
-
-        keys = tuple(put(entries, key) for entries, (key, _) in zip(self.keys, own[-1]))
-        values = tuple(put(entries, value) for entries, (_, value) in zip(self.values, own[-1]))
-        return Cache(keys, values, self.count + 1)
+    own_keys: tuple[Array, ...]  # of the tokens of the draw that is being said: [H, G, 4, K]
+    own_values: tuple[Array, ...]  # likewise
+    count: Array  # int32 [], finished draws
 
 
 NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
@@ -295,42 +287,48 @@ class Decoder(nn.Module):
         scores = jnp.einsum("btd,bpd->btp", self.pointer_query(x), prefix.pointers)
         return jnp.where(legal, scores.astype(jnp.float32), MASKED)
 
-    def start_decoding(self, prefix: Prefix, programs: int, draws: int) -> tuple[Array, Cache]:
-        """Hidden state [1, G, D] that foretells the first op, and a cache for ``draws`` draws."""
+    def empty_cache(self, programs: int, draws: int) -> Cache:
+        """A cache for G ``programs`` of up to N ``draws``; the start token counts as one more."""
         heads, size = self.config.heads, self.config.width // self.config.heads
-        empty = jnp.zeros((heads, programs, draws + 1, size), self.config.dtype)
-        blank = tuple(empty for _ in self.program_blocks)
-        cache = Cache(blank, blank, jnp.int32(0))
-        x = jnp.broadcast_to(self.start_token(), (1, programs, self.config.width))
-        x, own = self.decode(prefix, cache, (), x)
-        return x, cache.append(own)
 
-    def decode(self, prefix: Prefix, cache: Cache, own: tuple, x: Array) -> tuple[Array, tuple]:
+        def empty(entries):
+            blank = jnp.zeros((heads, programs, entries, size), self.config.dtype)
+            return tuple(blank for _ in self.program_blocks)
+
+        finished, own = draws + 1, SLOTS
+        return Cache(empty(finished), empty(finished), empty(own), empty(own), jnp.int32(0))
+
+    def decode(self, prefix: Prefix, cache: Cache, slot: Array, x: Array) -> tuple[Array, Cache]:
         """Pass one token of each of G programs for one task through the program's blocks.
 
         Args:
           prefix: of that task, B = 1.
-          cache: the finished draws of the programs.
-          own: for each earlier token of the current draw its keys and values, as returned.
+          cache: the programs so far.
+          slot: the token's within its draw, int32 []; the last one finishes the draw.
           x: the token's input [1, G, D].
 
         Returns:
-          Normed hidden state [1, G, D], and ``own`` with this token's keys and values appended:
-          a tuple (over slots) of tuples (over blocks) of pairs [H, G, K].
+          Normed hidden state [1, G, D], and the cache with this token.
         """
         no_cell = jnp.where(prefix.cells.valid[0], 0.0, MASKED)
-        draws = cache.keys[0].shape[2]
-        no_draw = jnp.where(jnp.arange(draws) < cache.count, 0.0, MASKED)
-        new = []
+        no_draw = jnp.where(jnp.arange(cache.keys[0].shape[2]) < cache.count, 0.0, MASKED)
+        place = jnp.arange(SLOTS)
+        own = jnp.where(cache.count > 0, place <= slot, place == slot)  # the start token is alone
+        no_own = jnp.where(own, 0.0, MASKED)
+        said, finished = [], []
         for i, block in enumerate(self.program_blocks):
             query, key, value = (y[0] for y in block.project(x))  # [H, G, K]
-            new.append((key, value))
-            slots = [slot[i] for slot in own] + [(key, value)]
-            own_keys, own_values = (jnp.stack(x, axis=2) for x in zip(*slots))
+            own_keys = _put(cache.own_keys[i], key, slot)
+            own_values = _put(cache.own_values[i], value, slot)
+            said.append((own_keys, own_values))
+            # Overwritten by each further token of the draw, and not seen before the last one.
+            finished.append(
+                (_put(cache.keys[i], key, cache.count), _put(cache.values[i], value, cache.count))
+            )
             scores = [
                 jnp.einsum("hgk,hpk->hgp", query, prefix.keys[i][0]) + no_cell,
                 jnp.einsum("hgk,hgnk->hgn", query, cache.keys[i]) + no_draw,
-                jnp.einsum("hgk,hgsk->hgs", query, own_keys),
+                jnp.einsum("hgk,hgsk->hgs", query, own_keys) + no_own,
             ]
             # A softmax over all three, without putting them into one array: 1.5 times faster.
             scores = [x.astype(jnp.float32) for x in scores]
@@ -345,4 +343,10 @@ class Decoder(nn.Module):
             attended += jnp.einsum("hgs,hgsk->hgk", on_own, own_values)
             attended = (attended / total[..., None]).astype(value.dtype)
             x = block.finish(x, attended[None])
-        return self.final_norm(x), (*own, tuple(new))
+        count = cache.count + (slot == SLOTS - 1)
+        return self.final_norm(x), Cache(*zip(*finished), *zip(*said), count)
+
+
+def _put(entries: Array, new: Array, place: Array) -> Array:
+    """Entries [H, G, S, K] with a new one [H, G, K] in a place."""
+    return jax.lax.dynamic_update_slice_in_dim(entries, new[:, :, None], place, axis=2)

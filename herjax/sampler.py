@@ -1,8 +1,9 @@
 """Sample programs: the canvas is encoded once, its G programs are decoded together.
 
-All programs stand at the same slot at the same time, so a loop turn writes one whole draw (four
-tokens) of every program, each slot through its own small head, and the cache holds one entry a
-draw. The loop stops when every program has ended.
+All programs stand at the same slot of their draw at the same time. A turn of the loop chooses one
+token of every program, through the small head of its slot, and passes it through the decoder, which
+stands in the compiled program only once. The cache holds one entry a draw. The loop stops when
+every program has ended.
 """
 
 import chex
@@ -24,7 +25,7 @@ from herjax.grammar import (
     slots_used,
 )
 from herjax.model import MASKED, Cache, Decoder, Prefix
-from herjax.ops import END
+from herjax.ops import COLOURS, END
 from herjax.tasks import Task
 
 
@@ -41,8 +42,12 @@ class Samples:
 
 @struct.dataclass
 class _Loop:
+    """After ``turn`` turns; the first, of the start token, is the last slot of draw -1."""
+
+    turn: Array  # int32 []
     key: Array
-    x: Array  # [1, G, D] hidden state that foretells the next op
+    x: Array  # [1, G, D] hidden state that foretells the next token
+    said: Array  # [1, G, D] sum of the embeddings of the draw so far
     cache: Cache
     running: Array  # bool [G]
     tokens: Array
@@ -84,18 +89,30 @@ def sample(
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     prefix = model.apply(params, batch, size, method=Decoder.encode)
     programs = temperature.shape[0]
-    x, cache = model.apply(params, prefix, programs, draws, method=Decoder.start_decoding)
-    blank = jnp.full((programs, draws, SLOTS), NO_TOKEN, jnp.int32).at[..., OP_SLOT].set(END)
-    log_probs = jnp.zeros((programs, draws + 1, SLOTS))
+    cache = model.apply(params, programs, draws, method=Decoder.empty_cache)
+    hidden = jnp.zeros((1, programs, model.config.width), model.config.dtype)
+    # A row in front for the start token, and one at the end for END after N draws.
+    blank = jnp.full((draws + 2, SLOTS, programs), NO_TOKEN, jnp.int32).at[:, OP_SLOT].set(END)
     loop = jax.lax.while_loop(
-        lambda loop: jnp.any(loop.running) & (loop.cache.count <= draws),
-        lambda loop: _write_draw(model, params, prefix, task.width, temperature, min_draws, loop),
-        _Loop(key, x, cache, jnp.ones(programs, bool), blank, log_probs),
+        lambda loop: jnp.any(loop.running) & (loop.turn <= SLOTS * draws),
+        lambda loop: _write_token(model, params, prefix, task.width, temperature, min_draws, loop),
+        _Loop(
+            turn=jnp.int32(0),
+            key=key,
+            x=hidden,
+            said=hidden,
+            cache=cache,
+            running=jnp.ones(programs, bool),
+            tokens=blank,
+            log_probs=jnp.zeros(blank.shape),
+        ),
     )
-    return Samples(decode(loop.tokens, task.width), loop.tokens, loop.log_probs)
+    tokens = jnp.moveaxis(loop.tokens[1:-1], -1, 0)
+    log_probs = jnp.moveaxis(loop.log_probs[1:], -1, 0)
+    return Samples(decode(tokens, task.width), tokens, log_probs)
 
 
-def _write_draw(
+def _write_token(
     model: Decoder,
     params,
     prefix: Prefix,
@@ -104,61 +121,77 @@ def _write_draw(
     min_draws: int,
     loop: _Loop,
 ) -> _Loop:
-    """One more draw, slot by slot, of every program that has not ended."""
-    place = loop.cache.count - 1
-    key, *slot_keys = jax.random.split(loop.key, 1 + SLOTS)
-    running, x, own = loop.running, loop.x, ()
-    said = jnp.zeros_like(x)
-    tokens, log_probs = [], []
-    for slot in range(SLOTS):
-        op = tokens[OP_SLOT] if tokens else None
-        first, logits = _slot_logits(model, params, prefix, slot, x, op)
-        if slot == OP_SLOT and min_draws:
-            too_early = (jnp.arange(logits.shape[-1]) == END) & (place < min_draws)
-            logits = jnp.where(too_early, MASKED, logits)
-        choice, log_prob = _choose(slot_keys[slot], logits, temperature)
-        if slot == OP_SLOT:
-            used, token = running, jnp.where(running, choice, END)
-            running = running & (choice != END)
-        else:
-            used = running & slots_used(op)[:, slot]
-            token = jnp.where(used, first + choice, NO_TOKEN)
-        tokens.append(token)
-        log_probs.append(jnp.where(used, log_prob, 0.0))
-        said += model.apply(params, slot, token, width, method=Decoder.embed_slot)[None]
-        position = params["params"]["slot_embed"]["embedding"][slot].astype(said.dtype)
-        x, own = model.apply(
-            params, prefix, loop.cache, own, said + position, method=Decoder.decode
-        )
+    """One more token of every program that has not ended."""
+    draw, slot = jnp.divmod(loop.turn + SLOTS - 1, SLOTS)  # row 0 is that of the start token
+    key = jax.random.fold_in(loop.key, loop.turn)
+    op = loop.tokens[draw, OP_SLOT]
+    first, logits = _slot_logits(model, params, prefix, slot, loop.x, op)
+    if min_draws:
+        too_early = (jnp.arange(logits.shape[-1]) == END) & (slot == OP_SLOT) & (draw <= min_draws)
+        logits = jnp.where(too_early, MASKED, logits)
+    choice, log_prob = _choose(key, logits, temperature)
+    says_op = slot == OP_SLOT
+    used = loop.running & (says_op | slots_used(op)[:, slot]) & (loop.turn > 0)
+    token = jnp.where(used, first + choice, jnp.where(says_op, END, NO_TOKEN))
+    running = loop.running & ~(used & says_op & (token == END))
+
+    said = jnp.where(says_op, 0.0, loop.said)
+    said += _embed_slot(model, params, slot, token, width)[None]
+    position = params["params"]["slot_embed"]["embedding"][slot].astype(said.dtype)
+    x, cache = model.apply(params, prefix, loop.cache, slot, said + position, method=Decoder.decode)
     return _Loop(
-        key,
+        loop.turn + 1,
+        loop.key,
         x,
-        loop.cache.append(own),
+        said,
+        cache,
         running,
-        loop.tokens.at[:, place].set(jnp.stack(tokens, axis=-1)),
-        loop.log_probs.at[:, place].set(jnp.stack(log_probs, axis=-1)),
+        loop.tokens.at[draw, slot].set(token),
+        loop.log_probs.at[draw, slot].set(jnp.where(used, log_prob, 0.0)),
     )
 
 
-def _slot_logits(
-    model: Decoder, params, prefix: Prefix, slot: int, x: Array, op: Array | None
-) -> tuple[int, Array]:
-    """First token id of a slot, and logits [G, V] over its tokens after hidden states [1, G, D]."""
+def _embed_slot(model: Decoder, params, slot: Array, token: Array, width: Array) -> Array:
+    """``Decoder.embed_slot`` for a slot (int32 []) that is known only when it runs."""
 
-    def head(decoder, name):
+    def embed(slot):
+        return lambda token: model.apply(params, slot, token, width, method=Decoder.embed_slot)
+
+    return jax.lax.switch(slot, [embed(slot) for slot in range(SLOTS)], token)
+
+
+def _slot_logits(
+    model: Decoder, params, prefix: Prefix, slot: Array, x: Array, op: Array
+) -> tuple[Array, Array]:
+    """First token id of a slot, and logits [G, V] over its tokens after hidden states [1, G, D].
+
+    V is that of the slot with most; what the others lack is MASKED.
+    """
+    cells = prefix.cells
+    heads = {OP_SLOT: "op_head", COLOUR_SLOT: "colour_head"}
+    most = max(cells.valid.shape[1], 1 + model.config.ops, COLOURS)
+
+    def head(decoder, name, x):
         return getattr(decoder, name)(x)[0].astype(jnp.float32)
 
-    def point(decoder, legal):
+    def point(decoder, x, legal):
         return decoder.point_to(prefix, x, legal[None])[0]
 
-    if slot == OP_SLOT:
-        return 0, model.apply(params, "op_head", method=head)
-    if slot == COLOUR_SLOT:
-        return FIRST_COLOUR, model.apply(params, "colour_head", method=head)
-    cells = prefix.cells
-    legal = jnp.broadcast_to(cells.valid, (x.shape[1], cells.valid.shape[1]))
-    if slot == POINT1_SLOT:
-        legal = jax.vmap(legal_points, (0, None, None, None))(
-            op, cells.row[0], cells.col[0], cells.valid[0]
-        )
-    return FIRST_CELL, model.apply(params, legal, method=point)
+    def logits_of(slot):
+        def logits(x, op):
+            if slot in heads:
+                scores = model.apply(params, heads[slot], x, method=head)
+            else:
+                legal = jnp.broadcast_to(cells.valid, (x.shape[1], cells.valid.shape[1]))
+                if slot == POINT1_SLOT:
+                    legal = jax.vmap(legal_points, (0, None, None, None))(
+                        op, cells.row[0], cells.col[0], cells.valid[0]
+                    )
+                scores = model.apply(params, x, legal, method=point)
+            padding = ((0, 0), (0, most - scores.shape[1]))
+            return jnp.pad(scores, padding, constant_values=MASKED)
+
+        return logits
+
+    first = jnp.array([0, FIRST_COLOUR, FIRST_CELL, FIRST_CELL])[slot]
+    return first, jax.lax.switch(slot, [logits_of(slot) for slot in range(SLOTS)], x, op)
