@@ -118,6 +118,7 @@ class EpochMetrics:
     program: Array  # int8 records [G, N, 6] of every program sampled, canonical
     accuracy: Array  # float32 [G], of each
     best_picture: Array  # int8 [R, C], of this epoch
+    run: Array  # int32 [], how often the reward was asked: programs run
     distinct: Array  # int32 [], different pictures
     new: Array  # int32 [], of these not trained on before
     trained: Array  # int32 [], pairs trained on
@@ -259,7 +260,7 @@ def init_adaptation(
         program=jnp.zeros((epochs, programs, draws, RECORD_SIZE), jnp.int8),
         accuracy=jnp.zeros((epochs, programs)),
         best_picture=jnp.zeros((epochs, *shape), jnp.int8),
-        **{name: jnp.zeros(epochs, jnp.int32) for name in ("distinct", "new", "trained")},
+        **{name: jnp.zeros(epochs, jnp.int32) for name in ("run", "distinct", "new", "trained")},
         **{name: jnp.zeros(epochs) for name in ("draws", "loss")},
         solved=jnp.zeros(epochs, bool),
     )
@@ -439,6 +440,7 @@ def adapt_epoch(model: Decoder, state: AdaptState, task: Task, config: AdaptConf
         program=attempts.program.astype(jnp.int8),
         accuracy=accuracy,
         best_picture=attempts.picture[best],
+        run=jnp.int32(len(accuracy)),
         distinct=jnp.sum(distinct),
         new=jnp.sum(candidate),
         trained=count,
