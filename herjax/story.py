@@ -13,8 +13,9 @@ import numpy as np
 
 from herjax.executor import draw_masks
 from herjax.her import EpochMetrics
-from herjax.ops import COLOUR, END, OP
+from herjax.ops import COLOUR, END, OP, RECORD_SIZE
 from herjax.picture_suite import Picture
+from herjax.stats import percent
 
 compiled_masks = jax.jit(draw_masks, static_argnums=(1, 2))
 
@@ -29,12 +30,10 @@ class Rows(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """One picture worth showing, with what it is."""
+    """One picture worth showing."""
 
     picture: np.ndarray  # [R, C]
-    right: float  # fraction of its pixels
-    what: str  # "best attempt", "best child", "draw 3 of 9"
-    epoch: int | None  # from 0; None for the program that was found
+    words: str  # two lines: "epoch 1 of 3" and "best child: 92.0 %"
 
 
 def epoch_rows(program: np.ndarray, sampled: int | None = None, kept: int = 0) -> Rows:
@@ -88,15 +87,16 @@ def highlights(
       history: of all epochs, stacked: NumPy arrays [E, ...].
       sampled, kept: as of ``epoch_rows``.
     """
-    found = []
+    found, epochs = [], len(history.program)
     for epoch, program in enumerate(history.program):
         rows = epoch_rows(program, sampled, kept)
         bar = -1.0
-        for what, mine in (("best attempt", rows.attempts), ("best child", rows.children)):
+        for what, mine in (("attempt", rows.attempts), ("child", rows.children)):
             row = best_row(history, epoch, mine) if len(mine) else None
             if row is not None and history.accuracy[epoch, row] > bar:
                 bar = float(history.accuracy[epoch, row])
-                found.append(Moment(stages(program[row], picture.input)[-1], bar, what, epoch))
+                words = f"epoch {epoch + 1} of {epochs}\nbest {what}: {percent(bar)}"
+                found.append(Moment(stages(program[row], picture.input)[-1], words))
     return found
 
 
@@ -108,18 +108,38 @@ def build_up(picture: Picture, program: np.ndarray, draws: int) -> list[Moment]:
       program: records [N, 6].
       draws: to fill up to, so that programs of different lengths compile once.
     """
-    padded = np.zeros((max(draws, len(program)), *program.shape[1:]), np.int32)
+    padded = np.zeros((max(draws, len(program)), RECORD_SIZE), np.int32)
     padded[: len(program)] = program
     canvases = stages(padded, picture.input)
+    count, solved = len(canvases) - 1, np.array_equal(canvases[-1], picture.target)
+    name = "solution" if solved else "best program"
     return [
-        Moment(
-            canvas,
-            float((canvas == picture.target).mean()),
-            f"draw {i} of {len(canvases) - 1}" if i else "blank input",
-            None,
-        )
+        Moment(canvas, f"{name}\ndraw {i} of {count}: {percent(np.mean(canvas == picture.target))}")
         for i, canvas in enumerate(canvases)
     ]
+
+
+def film(
+    picture: Picture,
+    history: EpochMetrics,
+    program: np.ndarray,
+    sampled: int | None = None,
+    kept: int = 0,
+) -> tuple[list[Moment], list[int]]:
+    """The highlights, then the program that was found draw by draw; and the milliseconds of each.
+
+    So even one epoch is a film. Both parts last seconds, however many frames they have.
+
+    Args:
+      picture, history, sampled, kept: as of ``highlights``.
+      program: records [N, 6], the best found.
+    """
+    best = highlights(picture, history, sampled, kept)
+    drawn = build_up(picture, program, history.program.shape[2])
+    each = int(np.clip(8000 / len(best), 80, 1500))
+    draw = int(np.clip(3000 / len(drawn), 80, 500))
+    times = [each] * (len(best) - 1) + [max(each, 1000)] + [draw] * (len(drawn) - 1) + [2500]
+    return best + drawn, times
 
 
 def accuracies(
