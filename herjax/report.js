@@ -138,7 +138,7 @@ function choose(entry, E) {
 
 // ---- Charts -------------------------------------------------------------------------------------
 
-const WIDTH = 340, HEIGHT = 190, LEFT = 42, RIGHT_END = 330, TOP = 10, BOTTOM = 152;
+const WIDTH = 340, HEIGHT = 190, LEFT = 42, RIGHT_END = 330, TOP = 20, BOTTOM = 152;
 
 // Round numbers from low to high, about five.
 function ticks(low, high, whole) {
@@ -188,7 +188,7 @@ function curve(title, name, lines, low, digits) {
     let floor = 0;  // so that no two values of an epoch lie upon each other
     return lines.map(([what, style, values]) => [values[e], what, style]).filter(([v]) => v !== null)
       .sort((a, b) => b[0] - a[0]).map(([v, what, style]) => {
-        floor = Math.max(y(v) + (last ? -7 : 4), floor + 12, TOP + 8);
+        floor = Math.max(y(v) + (last ? -7 : 4), floor + 12, TOP - 7);
         return `<g class="${style}">${text(x(e) + (last ? 0 : 9), floor, write(v, what), last ? "middle" : "start", 'class="value"')}</g>`;
       }).join("");
   });
@@ -229,7 +229,9 @@ function showEpoch(epoch) {
   Object.entries(all).forEach(([kind, entries]) => {
     if (!entries.length) return;
     const pictures = byPicture(entries);
-    if (!best || RIGHT(pictures[0].program) > RIGHT(best.program)) best = pictures[0];
+    // Of equals the newest is more telling: a child rather than one kept from an earlier epoch.
+    const gain = best ? RIGHT(pictures[0].program) - RIGHT(best.program) : 1;
+    if (gain > 0 || gain === 0 && best.kind === "kept") best = pictures[0];
     make("h3", `${titles[kind]}: ${count(entries.length, "program")}, ${count(pictures.length, "picture")}`, $("tried"), kind);
     const box = make("div", null, $("tried"), "pictures");
     pictures.forEach(entry => {
@@ -288,7 +290,7 @@ const sampled = D.epochs.reduce((sum, E) => sum + E.attempts.length, 0);
 const run = column("run").reduce((a, b) => a + b, 0);
 const record = Math.max(...attempts, ...children.filter(v => v !== null));
 $("summary").textContent = `${record === CELLS ? "Solved" : `Not solved (best ${percent(record)})`} after` +
-  ` ${count(last + 1, "epoch")}, ${count(sampled, "program")} sampled, ${run.toLocaleString("en")} run.`;
+  ` ${count(last + 1, "epoch")}, ${count(sampled, "program")} sampled${run > sampled ? `, ${run.toLocaleString("en")} run` : ""}.`;
 
 const numbers = {"epoch": E => D.epochs.indexOf(E) + 1, "sampled": E => E.attempts.length, "kept": E => E.kept.length,
   "children": E => E.children.length, "run": E => E.run.toLocaleString("en"),

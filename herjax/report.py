@@ -18,6 +18,7 @@ from herjax.picture_suite import Picture
 from herjax.source import format_program
 from herjax.story import compiled_masks, epoch_rows
 
+
 def make_report(
     title: str,
     picture: Picture,
@@ -120,8 +121,11 @@ _OVERVIEW_STYLE = (
     "div{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
     "td,th{text-align:left;padding:.25rem .7rem;white-space:nowrap;border-bottom:1px solid #8884}"
     "td:first-child,th:first-child{position:sticky;left:0;background:Canvas;padding-left:0}"
+    "@media(max-width:30rem){td:first-child{white-space:normal;overflow-wrap:anywhere;"
+    "min-width:7rem}}"
     "th button{font:inherit;font-weight:600;color:inherit;background:none;border:0;padding:0;"
-    "cursor:pointer}th button:hover,a:hover{text-decoration:underline}tbody tr:hover{background:#8882}"
+    "cursor:pointer}th button:hover,a:hover{text-decoration:underline}"
+    "tbody tr:hover{background:#8882}"
     'th[aria-sort=ascending] button::after{content:" \\25b2"}'
     'th[aria-sort=descending] button::after{content:" \\25bc"}'
 )
