@@ -297,6 +297,8 @@ const numbers = {"epoch": E => D.epochs.indexOf(E) + 1, "sampled": E => E.attemp
   "best attempt": E => percent(top_(E.attempts)), "best child": E => E.children.length ? percent(top_(E.children.map(([p]) => p))) : "–",
   "distinct": E => E.distinct, "new": E => E.new, "trained on": E => E.trained, "draws": E => E.draws.toFixed(1),
   "loss, nats a token": E => E.loss === null ? "not finite" : E.trained ? E.loss.toFixed(3) : "–"};
+if (D.epochs.every(E => !E.children.length && !E.kept.length))  // not recombined
+  ["kept", "children", "run", "best child"].forEach(name => delete numbers[name]);
 const head = make("tr", null, $("numbers"));
 Object.keys(numbers).forEach(name => make("th", name, head));
 D.epochs.forEach(E => {

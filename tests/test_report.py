@@ -288,6 +288,8 @@ def test_many_epochs_in_chromium(browser, page, tmp_path, width, scheme):
         tab.keyboard.press("ArrowRight")
         assert tab.inner_text("#code .now .call") == calls[0]
         assert tab.locator("#curves .point").count() == 5 * EPOCHS
+        assert tab.locator("#numbers tr").count() == 1 + EPOCHS
+        assert "best child" not in tab.locator("#numbers th").all_text_contents()
         tab.click("#copy")
         tab.locator("#copy:text-is('Copied')").wait_for(timeout=10_000)
 
@@ -321,6 +323,7 @@ def test_one_epoch_in_chromium_has_dots_values_and_axes(
         assert inside
         assert "programs" in tab.locator("#histogram text").all_text_contents()
         assert tab.locator("#numbers tr").count() == 2
+        assert "best child" in tab.locator("#numbers th").all_text_contents()
         assert tab.locator("#tried .pictures").count() == 2  # nothing was kept yet
         assert tab.locator("#tried h3").all_inner_texts() == [
             "Attempts: 3 programs, 3 pictures",
