@@ -24,7 +24,7 @@ from rich.table import Table
 import herjax
 from experiments import cli
 from herjax import config as config_lib
-from herjax import processes, trace_cache
+from herjax import processes, story, trace_cache
 from herjax.adaptation import Result, make_result
 from herjax.checkpoint import Checkpoints
 from herjax.her import AdaptConfig
@@ -282,14 +282,19 @@ def write_files(
     }
     folder, picture = member.folder, member.picture
     folder.mkdir(parents=True, exist_ok=True)
+    rows = {"sampled": len(config.epoch_temperatures), "kept": config.kept}
+    best_of_epochs = story.highlights(picture, history, **rows)
     plotting.best_predictions(
-        folder / "best_predictions.png", picture.target, history.best_picture, best
+        folder / "best_predictions.png", picture.target, *zip(*best_of_epochs)
     )
-    plotting.animation(folder / "adaptation.gif", picture.target, history.best_picture)
-    plotting.accuracy_distribution(folder / "accuracy_distribution.png", history.accuracy)
+    moments, milliseconds = story.film(picture, history, result.program, **rows)
+    plotting.animation(folder / "adaptation.gif", picture.target, *zip(*moments), milliseconds)
+    plotting.accuracy_distribution(
+        folder / "accuracy_distribution.png", story.accuracies(history, **rows)
+    )
     about = {name: values[name] for name in ("device", "versions", "weights_sha256")}
     about = {"seed": member.seed, **values["config"], **about}
-    page = make_report(f"herjax: {member.task}", picture, history, result.program, about)
+    page = make_report(f"herjax: {member.task}", picture, history, result.program, about, **rows)
     write_atomically(folder / "report.html", page.encode())
     write_atomically(folder / "solution.py", format_script(result.program, picture.input).encode())
     if SAVE_WEIGHTS.value:

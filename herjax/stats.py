@@ -39,3 +39,8 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     centre = (rate + z * z / (2 * trials)) / scale
     spread = z / scale * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
     return max(0.0, centre - spread), min(1.0, centre + spread)
+
+
+def percent(fraction: float) -> str:
+    """In words, rounded down: only what is right in every pixel is 100 %."""
+    return f"{math.floor(1000 * fraction + 1e-3) / 10:.1f} %"

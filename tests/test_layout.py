@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "herjax"
 ORDER = """
 ops drawing config stats palette plotting processes sharding checkpoint executor grammar metrics
 source picture_suite picture_files canonical tasks augmentation layers model costs weights
-trace_cache recombination sampler train her report pretraining adaptation population
+trace_cache recombination sampler train her story report pretraining adaptation population
 """.split()  # noqa: SIM905
 
 

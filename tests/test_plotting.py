@@ -9,15 +9,16 @@ from herjax.palette import PALETTE, terminal_grid
 RNG = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("epochs", [1, 12, 130])
-def test_figures_are_written_whole_and_repeat(tmp_path, epochs):
+@pytest.mark.parametrize(("epochs", "children"), [(1, 0), (1, 5), (3, 5), (12, 5), (130, 0)])
+def test_figures_are_written_whole_and_repeat(tmp_path, epochs, children):
     pictures = RNG.integers(0, 10, (epochs, 4, 6))
-    accuracy = np.sort(RNG.random((epochs, 16)), axis=0)
+    words = [f"epoch {i + 1} of {epochs}\nbest attempt: 10.0 %" for i in range(epochs)]
+    accuracies = [(RNG.random(16), RNG.random(children)) for _ in range(epochs)]
     names = []
     for repeat in "ab":
         best, ridge = tmp_path / f"best-{repeat}.png", tmp_path / f"ridge-{repeat}.png"
-        plotting.best_predictions(best, pictures[0], pictures, accuracy.max(axis=1))
-        plotting.accuracy_distribution(ridge, accuracy)
+        plotting.best_predictions(best, pictures[0], pictures, words)
+        plotting.accuracy_distribution(ridge, accuracies)
         names.append((best, ridge))
     for one, other in zip(*names):
         assert one.read_bytes() == other.read_bytes()
@@ -26,24 +27,62 @@ def test_figures_are_written_whole_and_repeat(tmp_path, epochs):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_animation_shows_the_target_beside_every_picture(tmp_path):
-    pictures = RNG.integers(0, 10, (7, 3, 5))
-    plotting.animation(tmp_path / "a.gif", pictures[-1], pictures)
+def has_colour(image, colour, tolerance=0.12):
+    """Is there much of a colour, in whatever shade of it on white?"""
+    rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    pixels = image[..., :3].reshape(-1, 3)
+    shade = 0.6 * rgb + 0.4
+    return (np.abs(pixels - shade).max(axis=1) < tolerance).mean() > 0.005
+
+
+def test_attempts_and_children_have_their_colours(tmp_path):
+    attempts, children = RNG.uniform(0.1, 0.4, 16), RNG.uniform(0.6, 1.0, 5)
+    for name, parts in (("both", (attempts, children)), ("alone", (attempts, children[:0]))):
+        plotting.accuracy_distribution(tmp_path / f"{name}.png", [parts])
+        image = matplotlib.image.imread(tmp_path / f"{name}.png")
+        assert has_colour(image, plotting.ATTEMPTS)
+        assert has_colour(image, plotting.CHILDREN) == (name == "both")
+        middle = image[:, image.shape[1] // 10 : -image.shape[1] // 10, :3]
+        assert (middle.min(axis=2) < 0.95).mean() > 0.03  # no blank sheet
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("shape", [(3, 5), (12, 2)])
+def test_animation_shows_the_target_beside_every_picture(tmp_path, shape, count):
+    target, *pictures = RNG.integers(0, 10, (count + 1, *shape))
+    words = [f"epoch {i + 1} of {count}\nbest child: {i}.0 %" for i in range(count)]
+    times = [100 + 10 * i for i in range(count)]
+    plotting.animation(tmp_path / "a.gif", target, pictures, words, times)
     palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in PALETTE])
+    cell, header = plotting.cell_size(shape), plotting.HEADER
+    headers = set()
     with Image.open(tmp_path / "a.gif") as gif:
-        assert gif.n_frames == 7
+        assert getattr(gif, "n_frames", 1) == count
+        second = (gif.size[0] - plotting.MARGIN) // 2 + plotting.MARGIN
         for frame, picture in enumerate(pictures):
             gif.seek(frame)
-            cell = gif.size[1] // 3
-            shown = np.asarray(gif.convert("RGB"))[cell // 2 :: cell, cell // 2 :: cell]
-            assert np.array_equal(shown[:, :5], palette[pictures[-1]])
-            assert np.array_equal(shown[:, 6:], palette[picture])
+            shown = np.asarray(gif.convert("RGB"))
+            for left, expected in ((plotting.MARGIN, target), (second, picture)):
+                corner = shown[header + cell // 2 :, left + cell // 2 :]
+                cells = corner[::cell, ::cell][: shape[0], : shape[1]]
+                assert np.array_equal(cells, palette[expected])
+            for part in (shown[:header, :second], shown[:header, second:]):
+                assert (part < 100).any()  # words
+            headers.add(shown[:header].tobytes())
+            assert gif.info.get("duration") == times[frame]
+    assert len(headers) == count  # the words change
+
+
+def test_the_words_of_the_animation_have_room():
+    words = "epoch 200 of 200\ndraw 188 of 188: 100.0 %"
+    wide = plotting.draw_frame(np.zeros((1, 1), int), np.zeros((1, 1), int), words)
+    assert (wide[: plotting.HEADER, -1] == 10).all()  # nothing is cut off at the edge
 
 
 def test_pictures_have_the_arc_colours(tmp_path):
     path = tmp_path / "best.png"
     picture = np.array([[1, 2], [3, 4]])
-    plotting.best_predictions(path, picture, picture[None], np.array([1.0]))
+    plotting.best_predictions(path, picture, picture[None], ["solved"])
     shown = {
         tuple(c) for c in (matplotlib.image.imread(path)[..., :3].reshape(-1, 3) * 255).round()
     }
