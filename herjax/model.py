@@ -20,6 +20,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 from jax import Array
@@ -114,7 +115,10 @@ class Cache:
     count: Array  # int32 [], finished draws
 
 
-NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+# Rows down and columns right to a cell itself, then to its 8 neighbours.
+NEIGHBOURS = np.array(
+    ((0, 0), (-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+)
 
 
 def canvas_cells(task: Task, size: int) -> Cells:
@@ -128,16 +132,18 @@ def canvas_cells(task: Task, size: int) -> Cells:
     row, col = index // width, index % width
     valid = index < height * width
     padded = jnp.pad(task.target, ((0, 0), (1, 1), (1, 1)), constant_values=OUTSIDE)
-    rows, cols = task.target.shape[1:]
+    cols = task.target.shape[2]
 
-    def at(canvas, down, right):
-        stride = canvas.shape[2]
-        place = jnp.where(valid, (row + down) * stride + col + right, 0)
-        return jnp.take_along_axis(canvas.reshape(canvas.shape[0], -1), place, axis=1)
+    def at(canvas, stride, row, col, valid):  # one gather: each is a kernel to compile
+        place = jnp.where(valid, row * stride + col, 0)
+        flat = canvas.reshape(len(canvas), -1)
+        found = jnp.take_along_axis(flat, place.reshape(len(canvas), -1), axis=1)
+        return found.reshape(place.shape)
 
-    target = at(padded, 1, 1)
-    around = jnp.stack([at(padded, 1 + down, 1 + right) for down, right in NEIGHBOURS], axis=-1)
-    input = at(task.input, 0, 0)
+    down, right = 1 + NEIGHBOURS.T
+    near = at(padded, cols + 2, row[..., None] + down, col[..., None] + right, valid[..., None])
+    target, around = near[..., 0], near[..., 1:]
+    input = at(task.input, cols, row, col, valid)
     edges = [around == target[..., None], around == OUTSIDE, (target == input)[..., None]]
     return Cells(
         row=jnp.where(valid, row, 0),
