@@ -23,9 +23,9 @@ from jax.sharding import PartitionSpec as P
 from herjax.adaptation import Result, load_decoder, make_result
 from herjax.her import AdaptConfig, AdaptState, EpochMetrics, adapt_epochs, init_adaptation
 from herjax.model import Decoder
+from herjax.program_cache import call_kept
 from herjax.sharding import make_mesh, replicated, state_shardings
 from herjax.tasks import Task
-from herjax.trace_cache import call_traced
 from herjax.weights import Pretrained
 
 SLOTS = {"cpu": 16, "gpu": 256, "tpu": 64}  # by platform, for each device on "data"
@@ -229,7 +229,7 @@ class Population:
         """
         self._fill()
         tasks = jax.tree.map(self._of_slots, self.tasks)
-        self.state = call_traced(
+        self.state = call_kept(
             _advance,
             self.state,
             tasks,
