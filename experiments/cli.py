@@ -186,19 +186,16 @@ def keep_programs() -> None:
     """As --compilation_cache says; a default folder that will not do is done without.
 
     Raises:
-      ValueError, OSError: if a folder that was asked for will not do.
+      ValueError, OSError: if the folder that was asked for will not do.
     """
     asked = COMPILATION_CACHE.value  # "true" and "false" are the forms without a folder
-    if asked == "false":
+    if asked in ("false", ""):
         jax.config.update("jax_compilation_cache_dir", None)
     elif asked not in (None, "true"):
         program_cache.keep_in(asked)
-        if DISTRIBUTED.value:  # several processes share JAX's own cache
+        if DISTRIBUTED.value:  # several processes have JAX's own cache
             jax.config.update("jax_compilation_cache_dir", asked)
-    elif jax.config.jax_compilation_cache_dir:
-        if "://" not in jax.config.jax_compilation_cache_dir:
-            program_cache.keep_in(jax.config.jax_compilation_cache_dir)
-    elif not DISTRIBUTED.value:
+    elif not (jax.config.jax_compilation_cache_dir or DISTRIBUTED.value):
         try:
             program_cache.keep_in(program_cache.default_folder())
         except (ValueError, OSError, RuntimeError) as error:

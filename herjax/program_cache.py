@@ -26,6 +26,7 @@ from typing import Any
 
 import jax
 from jax.experimental import serialize_executable
+from jax.experimental.compilation_cache import compilation_cache
 
 from herjax.xla_flags import compiler_options, given_flags
 
@@ -59,32 +60,24 @@ def keep_in(folder: str | os.PathLike | None) -> None:
       OSError: if it cannot be made.
     """
     global _folder
-    _folder = None
-    if folder is not None:
-        path = pathlib.Path(folder).absolute()
-        _make_private(path)
-        require_private(path)
-        _folder = path
+    _folder = None if folder is None else _private(folder)
 
 
-def _make_private(path: pathlib.Path) -> None:
-    """Make a folder and those above it, so that only this user can look into them."""
+def _private(name: str | os.PathLike) -> pathlib.Path:
+    """The folder, made if need be, with those above it; see ``keep_in``."""
+    path = pathlib.Path(name).absolute()
     for folder in (*reversed(path.parents), path):
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-    if not path.is_dir():
-        raise NotADirectoryError(f"not a folder: {path}")
-
-
-def require_private(folder: pathlib.Path) -> None:
-    """ValueError if anyone but this user and root may write into a folder."""
-    if not hasattr(os, "getuid"):
-        return
-    found = folder.stat()
-    if found.st_uid not in (os.getuid(), 0):
-        raise ValueError(f"{folder} belongs to another user, who could put programs into it")
-    if found.st_mode & 0o022:
-        raise ValueError(f"others may write programs into {folder}: chmod go-w {folder}")
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
+    if not path.is_dir() or not os.access(path, os.W_OK):
+        raise OSError(f"no folder to write programs into: {path}")
+    if hasattr(os, "getuid"):
+        found = path.stat()
+        if found.st_uid not in (os.getuid(), 0):
+            raise ValueError(f"{path} belongs to another user, who could put programs into it")
+        if found.st_mode & 0o022:
+            raise ValueError(f"others may write programs into {path}: chmod go-w {path}")
+    return path
 
 
 def call_kept(function: Callable, *arrays: Any, **static: Any) -> Any:
@@ -93,31 +86,51 @@ def call_kept(function: Callable, *arrays: Any, **static: Any) -> Any:
     With several processes, or without a folder, once for this one.
 
     Args:
-      function: jitted, of a module of herjax; donates what it is declared to donate.
+      function: jitted, of a module; it donates what it is declared to donate.
       arrays: trees of arrays.
       static: its static arguments; what they are must show in their ``repr``.
     """
     leaves, tree = jax.tree.flatten((arrays, {}))
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return function(*arrays, **static)
-    shown = tuple(_shown(leaf) for leaf in leaves)
-    folder = _folder_now()
-    key = (function, tree, shown, tuple(static.items()), folder)
+    key = (function, tree, tuple(map(_shown, leaves)), tuple(static.items()), _folder_now())
     if key not in _calls:
-        devices = jax.sharding.SingleDeviceSharding(jax.devices()[0]).device_set
-        for leaf in leaves:
-            devices = leaf.devices() if isinstance(leaf, jax.Array) and leaf.committed else devices
-        options = compiler_options(next(iter(devices)).platform)
-        name = f"{function.__module__}.{function.__name__}"
-        about = (name, str(tree), shown, static, options, _settings(next(iter(devices))))
-        digest = hashlib.sha256(repr((_version(), _machine(), about)).encode()).hexdigest()
-
-        def compile():
-            return function.lower(*arrays, **static).compile(compiler_options=options)
-
-        path = folder and folder / f"herjax-{digest[:32]}.program"
-        _calls[key] = _kept(path, digest, tree, compile) if path else compile()
+        _calls[key] = _program(*key, lambda: function.lower(*arrays, **static))
     return _calls[key](*arrays)
+
+
+def _program(
+    function: Callable,
+    tree: Any,
+    shown: tuple,
+    static: tuple,
+    folder: pathlib.Path | None,
+    lower: Callable[[], jax.stages.Lowered],
+) -> Callable:
+    """The program of one kind of call, from its file if it has one."""
+    devices = [device for _, places in shown for device, _ in places or ()] or jax.devices()[:1]
+    options = compiler_options(devices[0].platform)
+
+    def compile():
+        return lower().compile(compiler_options=options)
+
+    if folder is None:
+        return compile()
+    about = (_name(function), str(tree), shown, static, options, _settings(devices[0]))
+    digest = hashlib.sha256(repr((_version(), _machine(), about)).encode()).hexdigest()
+    return _kept(folder / f"herjax-{digest[:32]}.program", digest, tree, compile)
+
+
+def _name(function: Callable) -> str:
+    """Where a function is defined, which stands for what it does.
+
+    Raises:
+      ValueError: if it is not what its module calls so: a lambda, or made from another function.
+    """
+    named = getattr(sys.modules[function.__module__], function.__name__, None)
+    if named is None or named not in (function, function.__wrapped__):
+        raise ValueError(f"{function.__module__}.{function.__name__} is another function")
+    return f"{function.__module__}.{function.__name__}"
 
 
 def clear() -> None:
@@ -137,14 +150,11 @@ def _folder_now() -> pathlib.Path | None:
 def _folder_of_jax(name: str | None) -> pathlib.Path | None:
     if not name or "://" in name:
         return None
-    path = pathlib.Path(name).absolute()
     try:
-        _make_private(path)
-        require_private(path)
+        return _private(name)
     except (ValueError, OSError) as error:
-        log.warning("no programs are kept: %s", error)
+        log.warning("compiled programs are not kept: %s", error)
         return None
-    return path
 
 
 # ---- What a program depends on ------------------------------------------------------------------
@@ -160,7 +170,7 @@ def _shown(leaf: Any) -> tuple:
 def _places(sharding: jax.sharding.Sharding, shape: tuple[int, ...]) -> tuple:
     """Which part of an array is on which device: equal however the sharding is written."""
     parts = sharding.devices_indices_map(shape)
-    return tuple((d.platform, d.id, repr(part)) for d, part in parts.items())
+    return tuple((device, repr(part)) for device, part in parts.items())
 
 
 @functools.cache
@@ -209,7 +219,9 @@ def _kept(path: pathlib.Path, digest: str, tree: Any, compile: Callable) -> Call
             seconds = time.perf_counter() - start
             jax.monitoring.record_event_duration_secs("/jax/core/compile/herjax_load", seconds)
             return program
-    program = compile()
+    program, new = _compile_anew(compile)
+    if not new:
+        return program
     try:
         _write(path, _serialized(digest, program))
         _remove_old(path.parent)
@@ -217,6 +229,30 @@ def _kept(path: pathlib.Path, digest: str, tree: Any, compile: Callable) -> Call
         reason = (str(error) or repr(error)).splitlines()[0]
         log.warning("compiled program not kept: %s", reason)
     return program
+
+
+def _compile_anew(compile: Callable) -> tuple[Callable, bool]:
+    """-> a program, and whether it was compiled here and now, without JAX's persistent cache.
+
+    XLA:CPU leaves functions out when it writes a program that it has itself read: such a file
+    loads, and then fails or crashes when it runs.
+    """
+    events = []
+
+    def listen(event, *_, **__):
+        events.append(event)
+
+    enabled = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # it looks at the setting once
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        program = compile()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+        jax.config.update("jax_enable_compilation_cache", enabled)
+        compilation_cache.reset_cache()
+    return program, "/jax/core/compile/backend_compile_duration" in events
 
 
 def _serialized(digest: str, program: jax.stages.Compiled) -> bytes:

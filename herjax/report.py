@@ -15,10 +15,15 @@ from herjax.her import EpochMetrics
 from herjax.ops import COLOUR, END, OP
 from herjax.palette import PALETTE
 from herjax.picture_suite import Picture
+from herjax.program_cache import call_kept
 from herjax.source import format_program
 
-_draw_masks = jax.jit(draw_masks, static_argnums=(1, 2))
-_execute = jax.jit(jax.vmap(execute, (0, None)))
+_draw_masks = jax.jit(draw_masks, static_argnames=("rows", "cols"))
+
+
+@jax.jit
+def _execute(programs, input):
+    return jax.vmap(execute, (0, None))(programs, input)
 
 
 def make_report(
@@ -37,7 +42,7 @@ def make_report(
     epochs = []
     for epoch in range(len(history.accuracy)):
         programs, accuracy = history.program[epoch], history.accuracy[epoch]
-        drawn = np.asarray(_execute(programs, picture.input))
+        drawn = np.asarray(call_kept(_execute, programs, picture.input))
         length = (programs[..., OP] != END).sum(axis=1)
         shown = {}
         for i in np.lexsort((length, -accuracy)):  # the best first, of each picture the shortest
@@ -120,7 +125,9 @@ class _Draws:
         size = 1 << max(len(self.index) - 1, 1).bit_length()  # so that few shapes are compiled
         records = np.zeros((size, 6), np.int32)
         records[: len(self.index)] = list(self.index) or np.zeros((0, 6), int)
-        masks = np.asarray(_draw_masks(records, *self.shape)).reshape(size, -1)
+        rows, cols = self.shape
+        masks = np.asarray(call_kept(_draw_masks, records, rows=rows, cols=cols))
+        masks = masks.reshape(size, -1)
         calls = format_program(records).splitlines()[1:-1]
         return [
             [call.strip(), int(record[COLOUR]), np.packbits(mask).tobytes().hex()]
