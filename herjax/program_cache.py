@@ -211,17 +211,16 @@ def _kept(path: pathlib.Path, digest: str, tree: Any, compile: Callable) -> Call
         start = time.perf_counter()
         try:
             program = _load(path, digest, tree)
-            os.utime(path)  # it was used
         except Exception as error:  # what unpickling and XLA raise is no fixed set
             reason = (str(error) or repr(error)).splitlines()[0]
             log.warning("kept program could not be loaded (%s): compiling again", reason)
         else:
+            with contextlib.suppress(OSError):
+                os.utime(path)  # it was used
             seconds = time.perf_counter() - start
             jax.monitoring.record_event_duration_secs("/jax/core/compile/herjax_load", seconds)
             return program
-    program, new = _compile_anew(compile)
-    if not new:
-        return program
+    program = _compile_anew(compile)
     try:
         _write(path, _serialized(digest, program))
         _remove_old(path.parent)
@@ -231,28 +230,20 @@ def _kept(path: pathlib.Path, digest: str, tree: Any, compile: Callable) -> Call
     return program
 
 
-def _compile_anew(compile: Callable) -> tuple[Callable, bool]:
-    """-> a program, and whether it was compiled here and now, without JAX's persistent cache.
+def _compile_anew(compile: Callable) -> Callable:
+    """Compile without JAX's persistent cache.
 
     XLA:CPU leaves functions out when it writes a program that it has itself read: such a file
     loads, and then fails or crashes when it runs.
     """
-    events = []
-
-    def listen(event, *_, **__):
-        events.append(event)
-
     enabled = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # it looks at the setting once
-    jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        program = compile()
+        return compile()
     finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
         jax.config.update("jax_enable_compilation_cache", enabled)
         compilation_cache.reset_cache()
-    return program, "/jax/core/compile/backend_compile_duration" in events
 
 
 def _serialized(digest: str, program: jax.stages.Compiled) -> bytes:
