@@ -206,8 +206,8 @@ def bench_compilation(pretrained: herjax.Pretrained, task: herjax.Task, cache: s
     From here on the folder ``cache`` is used: the population of one need not be compiled again.
     """
     times, keys = {}, jax.random.key(0)[None]
-    jax.config.update("jax_compilation_cache_dir", cache)
-    for name in ("nothing cached", "with --compilation_cache"):
+    program_cache.keep_in(cache)
+    for name in ("nothing kept", "kept"):
         program_cache.clear()
         start = time.perf_counter()
         model, params, _ = pretrained
