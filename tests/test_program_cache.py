@@ -55,8 +55,8 @@ def files(folder):
     return sorted(folder.iterdir())
 
 
-def compiles(function):
-    """-> what it returns, and for how many programs JAX spent time compiling."""
+def timed(function):
+    """-> what it returns, and the events that took JAX time meanwhile."""
     events = []
 
     def listen(event, *_, **__):
@@ -64,7 +64,7 @@ def compiles(function):
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        return function(), events.count("/jax/core/compile/backend_compile_duration")
+        return function(), [event.split("/")[-1] for event in events]
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
 
@@ -75,9 +75,9 @@ def test_the_second_run_neither_traces_nor_compiles_and_returns_the_same(folder)
     program_cache.clear()
     del traces[:]
     arguments = state(), np.float32([1, 2])
-    second, count = compiles(lambda: program_cache.call_kept(add, *arguments, scale=2))
+    second, events = timed(lambda: program_cache.call_kept(add, *arguments, scale=2))
     assert traces == []
-    assert count == 0
+    assert events == ["herjax_load"]  # which the stopwatch of the commands counts as compiling
     assert np.array_equal(first["sum"], [3, 5])
     assert np.array_equal(second["sum"], [3, 5])
     expected = jax.random.key_data(jax.random.split(jax.random.key(0))[0])
@@ -230,6 +230,21 @@ def test_without_a_folder_nothing_is_kept(folder):
     program_cache.call_kept(add, state(), np.float32([1, 2]), scale=2)
     assert traces == [2]  # in this process it is
     assert not files(folder)
+
+
+def test_several_processes_keep_nothing(folder, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    call()
+    assert traces == [2]
+    assert not files(folder)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_compiler_gets_its_options(folder, monkeypatch, kept):
+    program_cache.keep_in(folder if kept else None)
+    monkeypatch.setattr(program_cache, "compiler_options", lambda _: {"xla_no_such": 1})
+    with pytest.raises(Exception, match="xla_no_such"):
+        call()
 
 
 def test_without_a_folder_it_is_that_of_jax(folder, tmp_path, caplog):
