@@ -25,7 +25,7 @@ from skimage import draw as skimage_draw
 
 import herjax
 from experiments import cli
-from herjax import costs, her, trace_cache
+from herjax import costs, her, program_cache
 from herjax.her import AdaptConfig
 from herjax.model import DTYPES
 from herjax.ops import COLUMN, LINE, RECTANGLE, ROW, SOURCE_OPS
@@ -206,9 +206,9 @@ def bench_compilation(pretrained: herjax.Pretrained, task: herjax.Task, cache: s
     From here on the folder ``cache`` is used: the population of one need not be compiled again.
     """
     times, keys = {}, jax.random.key(0)[None]
-    jax.config.update("jax_compilation_cache_dir", cache)
-    for name in ("nothing cached", "with --compilation_cache"):
-        trace_cache.clear()
+    program_cache.keep_in(cache)
+    for name in ("nothing kept", "kept"):
+        program_cache.clear()
         start = time.perf_counter()
         model, params, _ = pretrained
         Population(model, params, [task], keys, AdaptConfig(), mesh=cli.mesh(1)).advance(1)

@@ -15,7 +15,7 @@ import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
-from herjax import processes
+from herjax import processes, program_cache
 from herjax.checkpoint import CheckpointError
 from herjax.picture_files import arc_pictures, is_picture_file, load_picture
 from herjax.picture_suite import Picture, emoji_pictures, pictures, tuning_pictures
@@ -26,10 +26,17 @@ from herjax.weights import check_size, write_atomically
 MAX_SEED = 2**31 - 2
 TASK_SETS = {"tuning": tuning_pictures, "arc200": arc_pictures, "emoji": emoji_pictures}
 
-COMPILATION_CACHE = flags.DEFINE_string(
-    "compilation_cache",
-    None,
-    "Folder that keeps traced and compiled programs between runs (one machine type).",
+COMPILATION_CACHE = flags.DEFINE_flag(
+    flags.Flag(
+        flags.ArgumentParser(),
+        None,
+        "compilation_cache",
+        None,
+        "--compilation_cache=DIR keeps compiled programs in DIR, --nocompilation_cache none."
+        " Without either: in $JAX_COMPILATION_CACHE_DIR, else $XDG_CACHE_HOME/herjax, else"
+        " ~/.cache/herjax. They are native code: none but you may be able to write there.",
+        boolean=True,  # so that it has the form with "no"
+    )
 )
 MESH = flags.DEFINE_string(
     "mesh", None, "Devices: data:N or data:N,model:M; on CPUs, as many are made. Default: all."
@@ -175,6 +182,26 @@ def mesh(members: int | None = None) -> jax.sharding.Mesh:
     return make_mesh({"data": min(len(jax.devices()), members or sys.maxsize), "model": 1})
 
 
+def keep_programs() -> None:
+    """As --compilation_cache says; a default folder that will not do is done without.
+
+    Raises:
+      ValueError, OSError: if the folder that was asked for will not do.
+    """
+    asked = COMPILATION_CACHE.value  # "true" and "false" are the forms without a folder
+    if asked in ("false", ""):
+        jax.config.update("jax_compilation_cache_dir", None)
+    elif asked not in (None, "true"):
+        program_cache.keep_in(asked)
+        if DISTRIBUTED.value:  # several processes have JAX's own cache
+            jax.config.update("jax_compilation_cache_dir", asked)
+    elif not (jax.config.jax_compilation_cache_dir or DISTRIBUTED.value):
+        try:
+            program_cache.keep_in(program_cache.default_folder())
+        except (ValueError, OSError, RuntimeError) as error:
+            print(f"warning: compiled programs are not kept: {error}", file=sys.stderr)
+
+
 class Stopwatch:
     """Wall time and, apart, how much of it JAX spent compiling. Seconds."""
 
@@ -202,10 +229,8 @@ def run(main, positional: bool = False) -> None:
     def guarded(arguments):
         if len(arguments) > 1 and not positional:
             fail(f"unexpected argument {arguments[1]!r}")
-        if COMPILATION_CACHE.value:
-            jax.config.update("jax_compilation_cache_dir", COMPILATION_CACHE.value)
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         try:
+            keep_programs()
             return main(arguments)
         except (CheckpointError, ProcessError, ValueError, OSError, FloatingPointError) as error:
             fail((str(error) or repr(error)).splitlines()[0])

@@ -24,7 +24,7 @@ from rich.table import Table
 import herjax
 from experiments import cli
 from herjax import config as config_lib
-from herjax import processes, story, trace_cache
+from herjax import processes, program_cache, story
 from herjax.adaptation import Result, make_result
 from herjax.checkpoint import Checkpoints
 from herjax.her import AdaptConfig
@@ -413,7 +413,7 @@ def main(_):
             rows, cols = shape = mine[0].picture.target.shape
             checkpoints = Checkpoints(workdir / "checkpoints" / f"{rows}x{cols}")
             run_group(mine, pretrained[shape], config, mesh, checkpoints, view, stopwatch)
-            trace_cache.clear()  # no other shape needs these programs
+            program_cache.clear()  # no other shape needs these programs
     if len(members) > 1:
         results = read_results(members)
         processes.on_first(lambda: write_summary(workdir, members, results))

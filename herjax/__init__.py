@@ -1,5 +1,9 @@
 """herjax: small decoders that teach themselves to draw, by Hindsight Experience Replay in JAX."""
 
+from herjax import xla_flags
+
+xla_flags.keep_reductions_in_xla()  # before JAX starts
+
 from herjax.adaptation import Result, adapt, make_task
 from herjax.checkpoint import CheckpointError
 from herjax.executor import execute, prune

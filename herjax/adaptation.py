@@ -11,6 +11,7 @@ from herjax.executor import OUTSIDE
 from herjax.her import AdaptConfig, AdaptState, EpochMetrics, compiled_epochs, init_adaptation
 from herjax.model import Decoder
 from herjax.ops import END, OP
+from herjax.program_cache import call_kept
 from herjax.tasks import Task
 from herjax.weights import Pretrained, check_size, load_pretrained, pretrained_for
 
@@ -49,6 +50,9 @@ def make_task(target, input=None, max_side: int | None = None) -> Task:
     return Task(*canvases, jnp.int32(rows), jnp.int32(cols))
 
 
+_start = jax.jit(init_adaptation, static_argnames=("config", "shape"))
+
+
 def adapt(
     target,
     input=None,
@@ -79,7 +83,8 @@ def adapt(
     task = make_task(target, input)
     model, weights = load_decoder(params, task.target.shape)
     config = config or AdaptConfig()
-    state = init_adaptation(weights, config, jax.random.key(seed), task.target.shape)
+    shape = task.target.shape
+    state = call_kept(_start, weights, jax.random.key(seed), config=config, shape=shape)
     epochs = config.max_epochs if on_epoch is None else 1
     while state.running:
         state = compiled_epochs(model, state, task, config, epochs)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax import Array
@@ -34,6 +35,7 @@ from herjax.executor import draw_count, execute
 from herjax.metrics import pixel_accuracy
 from herjax.model import Decoder
 from herjax.ops import RECORD_SIZE
+from herjax.program_cache import call_kept
 from herjax.recombination import recombine
 from herjax.sampler import sample
 from herjax.tasks import Task, TaskConfig, canonical_program, random_task
@@ -541,7 +543,16 @@ def adapt_epochs(
     )
 
 
-# One program for one epoch or all of them. The state is donated: copy what is needed of the old.
-compiled_epochs = partial(jax.jit, static_argnames=("model", "config"), donate_argnames="state")(
-    adapt_epochs
-)
+@partial(jax.jit, static_argnames=("model", "config"), donate_argnames="state")
+def _advance(state, task, epochs, model, config):
+    return adapt_epochs(model, state, task, config, epochs)
+
+
+def compiled_epochs(
+    model: Decoder, state: AdaptState, task: Task, config: AdaptConfig, epochs: int
+) -> AdaptState:
+    """``adapt_epochs``, one program for one epoch or all of them, kept between runs.
+
+    The state is donated: copy what is needed of the old one.
+    """
+    return call_kept(_advance, state, task, np.int32(epochs), model=model, config=config)

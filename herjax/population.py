@@ -23,9 +23,9 @@ from jax.sharding import PartitionSpec as P
 from herjax.adaptation import Result, load_decoder, make_result
 from herjax.her import AdaptConfig, AdaptState, EpochMetrics, adapt_epochs, init_adaptation
 from herjax.model import Decoder
+from herjax.program_cache import call_kept
 from herjax.sharding import make_mesh, replicated, state_shardings
 from herjax.tasks import Task
-from herjax.trace_cache import call_traced
 from herjax.weights import Pretrained
 
 SLOTS = {"cpu": 16, "gpu": 256, "tpu": 64}  # by platform, for each device on "data"
@@ -163,7 +163,7 @@ def _advance(state, tasks, epochs, model, config, mesh, vectorize):
     def run_all(*members):
         return jax.vmap(run)(members) if vectorize else jax.lax.map(run, members)
 
-    return jax.shard_map(
+    state = jax.shard_map(
         run_all,
         mesh=mesh,
         in_specs=P("data"),
@@ -172,6 +172,7 @@ def _advance(state, tasks, epochs, model, config, mesh, vectorize):
         axis_names={"data"} if mesh.shape["model"] > 1 else set(mesh.axis_names),
         check_vma=False,
     )(state, tasks)
+    return _shard(state, mesh)  # as it came, so that the next call needs no other program
 
 
 class Population:
@@ -229,7 +230,7 @@ class Population:
         """
         self._fill()
         tasks = jax.tree.map(self._of_slots, self.tasks)
-        self.state = call_traced(
+        self.state = call_kept(
             _advance,
             self.state,
             tasks,
@@ -241,11 +242,13 @@ class Population:
         )
         # Devices end at different times; a collective that waits for the last too long aborts.
         jax.block_until_ready(self.state)
-        progress = jax.device_get(_progress(self.state, self.mesh))
+        progress = jax.device_get(call_kept(_progress, self.state, mesh=self.mesh))
         advances = []
         for slot in np.flatnonzero(self.members >= 0):
             mine = jax.tree.map(lambda leaf, slot=slot: leaf[slot], progress)
-            ended = None if mine.running else _take(self.state, slot, self.mesh)
+            ended = None
+            if not mine.running:
+                ended = call_kept(_take, self.state, slot, mesh=self.mesh)
             member = int(self.members[slot])
             advances.append(Advance(member, int(mine.epoch), mine.best_accuracy, mine.last, ended))
             if ended is not None:
@@ -279,9 +282,9 @@ class Population:
         return of_members[np.maximum(self.members, 0)]
 
     def _start(self) -> AdaptState:
+        arrays = self.params, self._of_slots(self.key_data), self.members >= 0
         shape = self.tasks.target.shape[1:]
-        key_data, used = self._of_slots(self.key_data), self.members >= 0
-        return _start(self.params, key_data, used, self.config, shape, self.mesh)
+        return call_kept(_start, *arrays, config=self.config, shape=shape, mesh=self.mesh)
 
     def _fill(self) -> None:
         """Put waiting members into empty slots; without any, halve a batch that is half empty."""

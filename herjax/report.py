@@ -16,7 +16,7 @@ from herjax.ops import COLOUR, END, OP
 from herjax.palette import PALETTE
 from herjax.picture_suite import Picture
 from herjax.source import format_program
-from herjax.story import compiled_masks, epoch_rows
+from herjax.story import cells_drawn, epoch_rows
 
 
 def make_report(
@@ -172,7 +172,7 @@ class _Programs:
         size = 1 << max(count - 1, 1).bit_length()  # so that few shapes are compiled
         records = np.zeros((size, 6), np.int32)
         records[:count] = list(self.draw_place) or np.zeros((0, 6), int)
-        masks = np.asarray(compiled_masks(records, *self.shape)).reshape(size, -1)
+        masks = cells_drawn(records, self.shape).reshape(size, -1)
         calls = format_program(records).splitlines()[1:-1]
         return [
             [call.strip(), int(record[COLOUR]), np.packbits(mask).tobytes().hex()]

@@ -15,9 +15,16 @@ from herjax.executor import draw_masks
 from herjax.her import EpochMetrics
 from herjax.ops import COLOUR, END, OP, RECORD_SIZE
 from herjax.picture_suite import Picture
+from herjax.program_cache import call_kept
 from herjax.stats import percent
 
-compiled_masks = jax.jit(draw_masks, static_argnums=(1, 2))
+_draw_masks = jax.jit(draw_masks, static_argnames=("rows", "cols"))
+
+
+def cells_drawn(program: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Cells that each draw of records [N, 6] paints on a canvas of ``shape``: bool [N, R, C]."""
+    rows, cols = shape
+    return np.asarray(call_kept(_draw_masks, program, rows=rows, cols=cols))
 
 
 class Rows(NamedTuple):
@@ -63,7 +70,7 @@ def epoch_rows(program: np.ndarray, sampled: int | None = None, kept: int = 0) -
 def stages(program: np.ndarray, input: np.ndarray) -> list[np.ndarray]:
     """The canvas [R, C] before the first and after every draw of records [N, 6]."""
     program, canvases = np.asarray(program, np.int32), [np.asarray(input)]
-    masks = np.asarray(compiled_masks(program, *input.shape))
+    masks = cells_drawn(program, input.shape)
     for record, mask in zip(program, masks):
         if record[OP] == END:
             break

@@ -8,7 +8,7 @@ import pathlib
 from functools import cache
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import safetensors.numpy
 from flax import traverse_util
@@ -83,9 +83,8 @@ def load_pretrained(name: str | os.PathLike = "base") -> Pretrained:
         flat = safetensors.numpy.load(data)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(f"damaged model {folder}: {error}") from None
-    params = traverse_util.unflatten_dict(
-        {name: jnp.asarray(leaf) for name, leaf in flat.items()}, sep="/"
-    )
+    # jnp.asarray would compile a program for each shape.
+    params = traverse_util.unflatten_dict(jax.device_put(flat), sep="/")
     return Pretrained(Decoder(config), {"params": params}, info)
 
 

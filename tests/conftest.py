@@ -21,6 +21,9 @@ import herjax
 from herjax.model import Decoder, ModelConfig
 from herjax.pretraining import init_params
 
+# Before JAX makes it: herjax keeps no programs where others may write.
+os.makedirs(os.environ["JAX_COMPILATION_CACHE_DIR"], 0o700, exist_ok=True)
+
 
 @pytest.fixture(scope="session")
 def tiny():

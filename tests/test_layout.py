@@ -7,9 +7,9 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "herjax"
 ORDER = """
-ops drawing config stats palette plotting processes sharding checkpoint executor grammar metrics
-source picture_suite picture_files canonical tasks augmentation layers model costs weights
-trace_cache recombination sampler train her story report pretraining adaptation population
+xla_flags ops drawing config stats palette plotting processes sharding checkpoint executor grammar
+metrics source picture_suite picture_files canonical tasks augmentation layers model costs weights
+program_cache recombination sampler train her story report pretraining adaptation population
 """.split()  # noqa: SIM905
 
 
@@ -38,7 +38,14 @@ def test_imports_point_one_way(module):
         assert name not in (*ORDER, "__init__") or name in above, f"{module} imports {name}"
 
 
-def test_plotting_never_imports_jax():
-    names = set(imported(PACKAGE / "plotting.py"))
-    assert "numpy" in names
+@pytest.mark.parametrize(("module", "needs"), [("plotting", "numpy"), ("xla_flags", "os")])
+def test_some_never_import_jax(module, needs):
+    names = set(imported(PACKAGE / f"{module}.py"))
+    assert needs in names
     assert "jax" not in names
+
+
+def test_the_package_sets_xla_flags_before_it_imports_anything_else():
+    first, call, *_ = ast.parse((PACKAGE / "__init__.py").read_text()).body[1:]
+    assert ast.unparse(first) == "from herjax import xla_flags"
+    assert ast.unparse(call) == "xla_flags.keep_reductions_in_xla()"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import herjax
+from herjax import program_cache
 from herjax.adaptation import make_result
 from herjax.her import AdaptConfig
 from herjax.population import Population
@@ -121,3 +122,14 @@ def test_not_finite_loss_is_named(tiny, tasks):
 def test_tasks_and_keys_must_pair_up(tiny, tasks):
     with pytest.raises(ValueError, match="5 tasks and 2 keys: they must pair up"):
         run(tiny, tasks, [0, 1], 1)
+
+
+def test_an_advance_leaves_the_state_where_it_was(tiny, tasks):
+    """Else the next one would need another program."""
+    mesh = make_mesh({"data": 2, "model": 2})
+    population = Population(tiny.model, tiny.params, tasks[:2], keys(SEEDS[:2]), CONFIG, mesh=mesh)
+    program_cache.clear()
+    population.advance(1)
+    count = len(program_cache._calls)
+    population.advance(1)
+    assert len(program_cache._calls) == count

@@ -1,0 +1,77 @@
+"""What XLA must be told before JAX starts, and for a program; this module does not import JAX.
+
+``herjax/__init__.py`` imports it first: XLA reads its flags once, when a backend starts.
+"""
+
+import functools
+import importlib.metadata
+import os
+import pathlib
+import re
+import sys
+import warnings
+
+SAFE_REDUCTIONS = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
+
+
+@functools.cache
+def jaxlib_version() -> tuple[int, ...]:
+    """Its numbers, so that they compare."""
+    return tuple(map(int, re.findall(r"\d+", importlib.metadata.version("jaxlib"))[:3]))
+
+
+def given_flags() -> str:
+    """What the user or herjax set; the content if XLA_FLAGS names a file, as XLA reads it."""
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    if not flags or flags.startswith("-"):
+        return flags
+    try:
+        return pathlib.Path(flags).read_text()
+    except OSError:
+        return flags
+
+
+def names(flags: str, flag: str) -> bool:
+    """Does a string of flags set this one (written without dashes)?"""
+    return re.search(rf"(?<!\S)--?{flag}(?=[=\s]|$)", flags) is not None
+
+
+def keep_reductions_in_xla() -> None:
+    """Add SAFE_REDUCTIONS to XLA_FLAGS where it is needed, unless the user set that flag.
+
+    On CPUs, jaxlib 0.10.2 gives some reductions to a library (YNN) and gets wrong rows back,
+    silently (jax#39103); that and 0.11.0 crash on some of rank 7 and 8 (jax#39257, jax#40412).
+    0.10.1 and 0.11.1 do neither. A version that does not know a flag ends the process.
+    """
+    flag = SAFE_REDUCTIONS.split("=")[0].strip("-")
+    if not (0, 10, 2) <= jaxlib_version() < (0, 11, 1) or names(given_flags(), flag):
+        return
+    before = os.environ.get("XLA_FLAGS", "").strip()
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    if bridge is not None and bridge.backends_are_initialized():
+        problem = "JAX had started before herjax was imported: import herjax first"
+    elif before and not before.startswith("-"):  # a file
+        problem = f"the flags are in the file {before}"
+    else:
+        os.environ["XLA_FLAGS"] = f"{before} {SAFE_REDUCTIONS}".strip()
+        return
+    warnings.warn(
+        f"jaxlib {importlib.metadata.version('jaxlib')} can reduce wrongly on CPUs, and {problem},"
+        f" or set {SAFE_REDUCTIONS} in XLA_FLAGS",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def compiler_options(platform: str) -> dict[str, bool | int]:
+    """For programs that are compiled once and run for seconds; XLA_FLAGS win.
+
+    On CPUs they halve the time to compile, and an epoch is not slower (BUILD_NOTES.md).
+    """
+    if platform != "cpu":
+        return {}
+    options: dict[str, bool | int] = {"xla_backend_optimization_level": 1}
+    if jaxlib_version() < (0, 11, 1):  # later ones have no such option
+        options["xla_cpu_use_fusion_emitters"] = False
+    flags = given_flags()
+    return {name: value for name, value in options.items() if not names(flags, name)}
