@@ -12,17 +12,15 @@ import pathlib
 import statistics
 import time
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
-from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 
 import herjax
 from experiments import cli
+from experiments.live_view import LiveView, Member
 from herjax import config as config_lib
 from herjax import processes, program_cache, story
 from herjax.adaptation import Result, make_result
@@ -30,11 +28,9 @@ from herjax.checkpoint import Checkpoints
 from herjax.her import AdaptConfig
 from herjax.metrics import least_draws
 from herjax.model import DTYPES
-from herjax.palette import terminal_grid
-from herjax.picture_suite import Picture
-from herjax.population import CHUNK, Advance, Population, by_shape
+from herjax.population import CHUNK, Population, by_shape
 from herjax.report import make_overview, make_report
-from herjax.source import format_program, format_script
+from herjax.source import format_script
 from herjax.weights import BASES, Pretrained, pretrained_for, save_weights, write_atomically
 
 TASK = flags.DEFINE_string(
@@ -65,117 +61,16 @@ SLOTS = flags.DEFINE_integer(
 SAVE_WEIGHTS = flags.DEFINE_bool("save_weights", False, "Keep the adapted weights, in model/.")
 SAVE_EVERY = flags.DEFINE_float("save_every", 20.0, "Seconds between checkpoints.", lower_bound=0)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/TASK-seedSEED.")
+PLAIN = flags.DEFINE_bool(
+    "plain",
+    False,
+    "Plain HER: no recombination, and the settings that were best without it.",
+)
 config_lib.define_flags(AdaptConfig())
 flags.adopt_module_key_flags(cli)  # into --help
 
 
-class Member(NamedTuple):
-    """One adaptation of the run."""
-
-    task: str
-    seed: int
-    picture: Picture
-    folder: pathlib.Path  # of its files
-
-
-# ---- Live view ----------------------------------------------------------------------------------
-
 MAX_TASK_ROWS = 30  # of the summary
-COLUMNS = ("epoch", "best %", "mean %", "distinct", "new", "draws", "programs", "seconds")
-
-
-class LiveView:
-    """One member: a row an epoch and the best picture. Many: who is running, and how many ended.
-
-    Without a terminal, plain lines.
-    """
-
-    def __init__(self, members: list[Member], programs: int):
-        self.members, self.programs = members, programs
-        self.console = Console(quiet=not processes.is_first())
-        self.live = Live(console=self.console, auto_refresh=False)
-        self.rows = []
-        self.solved = self.ended = 0
-
-    def __enter__(self):
-        if self.console.is_terminal:
-            self.live.start()
-        elif len(self.members) == 1:
-            self.console.print(" ".join(f"{name:>8}" for name in COLUMNS))
-        return self
-
-    def __exit__(self, *_):
-        self.live.stop()
-
-    def show(self, running: list[tuple[Member, Advance, float]]) -> None:
-        """The members in the slots, how far each is, and its seconds."""
-        if len(self.members) == 1:
-            self._show_epoch(running[0][1], running[0][2])
-        elif self.console.is_terminal:
-            self._show_members(running)
-
-    def _show_epoch(self, advance: Advance, seconds: float) -> None:
-        metrics, epoch = advance.last, advance.epoch - 1
-        row = (
-            f"{epoch}",
-            f"{100 * metrics.accuracy.max():.1f}",
-            f"{100 * metrics.accuracy.mean():.1f}",
-            f"{metrics.distinct}",
-            f"{metrics.new}",
-            f"{metrics.draws:.1f}",
-            f"{advance.epoch * self.programs}",
-            f"{seconds:.1f}",
-        )
-        if not self.console.is_terminal:
-            self.console.print(" ".join(f"{cell:>8}" for cell in row), highlight=False)
-            return
-        self.rows.append(row)
-        height = self.console.height - len(metrics.best_picture) - 6  # what fits with the picture
-        table = self._table(COLUMNS, self.rows[-min(max(height, 3), 20) :])
-        self.live.update(Group(table, terminal_grid(metrics.best_picture)), refresh=True)
-
-    def _show_members(self, running: list[tuple[Member, Advance, float]]) -> None:
-        rows = [
-            (
-                member.task,
-                f"{member.seed}",
-                f"{advance.epoch}",
-                f"{100 * advance.best_accuracy:.1f}",
-                f"{advance.epoch * self.programs}",
-                f"{seconds:.1f}",
-            )
-            for member, advance, seconds in running
-        ]
-        fits = max(self.console.height - 6, 3)
-        columns = ("task", "seed", "epoch", "best %", "programs", "seconds")
-        table = self._table(columns, rows[:fits])
-        table.caption = f"{self.ended} of {len(self.members)} ended, {self.solved} solved"
-        if len(rows) > fits:
-            table.caption += f"; {len(rows) - fits} more running"
-        self.live.update(table, refresh=True)
-
-    def end(self, member: Member, result: Result, seconds: np.ndarray) -> None:
-        """One member has ended."""
-        self.ended, self.solved = self.ended + 1, self.solved + result.solved
-        best = max(epoch.accuracy.max() for epoch in result.history)
-        if len(self.members) == 1:
-            self.console.print(format_program(result.program), highlight=False)
-        self.console.print(
-            f"{member.task}, seed {member.seed}:"
-            f" {'solved' if result.solved else f'not solved, best {best:.1%}'}"
-            f" after {len(result.history)} epochs, {len(result.history) * self.programs} programs,"
-            f" {seconds[0]:.1f} s (+ {seconds[1]:.1f} s compiling); files in {member.folder}",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-    def _table(self, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
-        table = Table(*columns)
-        for column in table.columns:
-            column.justify = "right"
-        for row in rows:
-            table.add_row(*row)
-        return table
 
 
 # ---- Running ------------------------------------------------------------------------------------
@@ -261,15 +156,17 @@ def write_files(
     from herjax import plotting  # Matplotlib: half a second, not before the first epoch
 
     history = jax.tree.map(lambda *rows: np.stack(rows), *result.history)
-    best, mean = history.accuracy.max(axis=1), history.accuracy.mean(axis=1)
+    best, attempts = history.accuracy.max(axis=1), history.accuracy[:, : config.sampled]
     values = {
         "task": member.task,
         "seed": member.seed,
         "solved": result.solved,
         "epochs": len(best),
-        "programs_sampled": history.accuracy.size,
+        "programs_sampled": attempts.size,
+        "programs_run": int(history.run.sum()),
         "best_accuracy": best.tolist(),
-        "mean_accuracy": mean.tolist(),
+        "best_attempt": attempts.max(axis=1).tolist(),
+        "mean_attempt": attempts.mean(axis=1).tolist(),
         "draws": len(result.program),
         "least_draws": least_draws(member.picture.target, member.picture.input),
         "colours": len(np.unique(member.picture.target)),
@@ -282,7 +179,7 @@ def write_files(
     }
     folder, picture = member.folder, member.picture
     folder.mkdir(parents=True, exist_ok=True)
-    rows = {"sampled": len(config.epoch_temperatures), "kept": config.kept}
+    rows = {"sampled": config.sampled, "kept": config.kept}
     best_of_epochs = story.highlights(picture, history, **rows)
     plotting.best_predictions(
         folder / "best_predictions.png", picture.target, *zip(*best_of_epochs)
@@ -317,7 +214,8 @@ def write_summary(workdir: pathlib.Path, members: list[Member], results: list[di
             "seed": result["seed"],
             "solved": "yes" if result["solved"] else "no",
             "best": f"{max(result['best_accuracy']):.1%}",
-            "programs": result["programs_sampled"],
+            "programs sampled": result["programs_sampled"],
+            "programs run": result["programs_run"],
             "draws": result["draws"],
             "seconds": f"{result['seconds_run']:.1f}",
             "link": f"{member.folder.name}/report.html",
@@ -342,7 +240,7 @@ def summary(results: list[dict]) -> list[Table]:
 
 def solve_rates(results: list[dict], key: str, values: list) -> Table:
     """A row for each value of a key. Unsolved runs count as above the budget of programs."""
-    columns = ("solved", "Wilson 95 %", "median programs", "range", "seconds a run")
+    columns = ("solved", "Wilson 95 %", "median sampled", "range", "median run", "median seconds")
     table = Table(key.replace("_", " "), *columns)
     table.columns[0].no_wrap = True
 
@@ -360,6 +258,7 @@ def solve_rates(results: list[dict], key: str, values: list) -> Table:
             f"{low:.2f} .. {high:.2f}",
             show(statistics.median(needed)),
             f"{show(needed[0])} .. {show(needed[-1])}",
+            f"{statistics.median(result['programs_run'] for result in mine):.0f}",
             f"{statistics.median(result['seconds_run'] for result in mine):.1f}",
         )
     return table
@@ -372,7 +271,8 @@ def main(_):
             print(f"{name}  {rows}x{cols}")
         print(f"sets: all, {', '.join(cli.TASK_SETS)}")
         return
-    config = config_lib.read_flags(AdaptConfig(), flags.FLAGS)
+    defaults = AdaptConfig.plain() if PLAIN.value else AdaptConfig()
+    config = config_lib.read_flags(defaults, flags.FLAGS)
     is_set = TASK.value == "all" or TASK.value in cli.TASK_SETS
     many = SEEDS.value > 1 or is_set or "," in TASK.value
     # On CPUs one member is fastest on one device with all cores, many are on one device a core.
@@ -406,7 +306,7 @@ def main(_):
         members = [members[0]._replace(folder=workdir)]
     mesh = cli.mesh(len(members))
     cli.claim(workdir, run)
-    view, stopwatch = LiveView(members, len(config.epoch_temperatures)), cli.Stopwatch()
+    view, stopwatch = LiveView(members, config), cli.Stopwatch()
     with view:
         for group in by_shape([member.picture for member in members]):
             mine = [members[i] for i in group]

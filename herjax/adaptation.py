@@ -1,6 +1,7 @@
 """Adapt a pretrained decoder to one picture: arrays in, result out."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -50,7 +51,9 @@ def make_task(target, input=None, max_side: int | None = None) -> Task:
     return Task(*canvases, jnp.int32(rows), jnp.int32(cols))
 
 
-_start = jax.jit(init_adaptation, static_argnames=("config", "shape"))
+@partial(jax.jit, static_argnames=("config", "shape"))
+def _start(params, key, config, shape):
+    return init_adaptation(params, config, key, shape)
 
 
 def adapt(

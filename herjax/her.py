@@ -46,23 +46,23 @@ from herjax.train import TrainState, apply_gradients, program_loss
 class AdaptConfig:
     """One adaptation. The defaults are the ones found best over seeds (BUILD_NOTES.md)."""
 
-    programs: tuple[int, ...] = (16,)  # sampled an epoch at each temperature
+    programs: tuple[int, ...] = (8,)  # sampled an epoch at each temperature
     temperatures: tuple[float, ...] = (0.9,)
     min_distinct: float = 0.9  # share of different pictures under which the temperatures rise
     greedy: bool = False  # one program more an epoch, of the best token everywhere
-    partners: int = 15  # whose draws each program of an epoch is offered; 0: plain HER
+    partners: int = 11  # whose draws each program of an epoch is offered; 0: plain HER
     keep: int = 4  # best programs so far that are recombined in every epoch
     select: str = "best"  # which new pictures to train on: a key of SELECT
-    fraction: float = 0.2  # of the A programs of an epoch, the most that are trained on
+    fraction: float = 1 / 3  # of the A programs of an epoch, the most that are trained on
     order: str = "sorted"  # by accuracy, the best last; a key of ORDER
     novelty: bool = True  # leave out pictures trained on in an earlier epoch
     minibatch: int = 4  # pairs an optimiser step
     fresh: int = 0  # random pretraining tasks added to each minibatch
-    learning_rate: float = 6e-4  # of Adam, constant
+    learning_rate: float = 6e-4  # of Adam, constant; 0: search without learning
     clip: float = 1.0  # global norm of the gradient
     symmetries: bool = False  # turn and mirror, at random, the target of each epoch and every pair
     colour_permutations: bool = True  # likewise replace their colours
-    max_epochs: int = 200
+    max_epochs: int = 800
     max_draws: int = 0  # of a program; 0: two for every five cells of the picture
 
     def __post_init__(self):
@@ -82,18 +82,21 @@ class AdaptConfig:
             raise ValueError(
                 f"temperatures must be above 0, got {self.temperatures}; for greedy use --greedy"
             )
-        for name in ("learning_rate", "clip"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.learning_rate < float("inf"):
+            raise ValueError(
+                f"learning_rate must be positive, or 0 for none, got {self.learning_rate}"
+            )
+        if not 0 < self.clip < float("inf"):
+            raise ValueError(f"clip must be positive, got {self.clip}")
         if not 0 <= self.min_distinct <= 1:
             raise ValueError(f"min_distinct must be 0 .. 1, got {self.min_distinct}")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction must be above 0 and at most 1, got {self.fraction}")
-        others = len(self.epoch_temperatures) + self.keep - 1
+        others = self.sampled + self.keep - 1
         if self.partners > others:
             raise ValueError(
                 f"partners must be at most {others}, the other programs of an epoch and the kept"
-                f" ones, got {self.partners}"
+                f" ones, or 0 for none; got {self.partners}"
             )
         for name, choices in (("select", SELECT), ("order", ORDER)):
             if getattr(self, name) not in choices:
@@ -107,6 +110,18 @@ class AdaptConfig:
         each = zip(self.programs, self.temperatures)
         return (0.0,) * self.greedy + sum(((t,) * count for count, t in each), ())
 
+    @classmethod
+    def plain(cls, **changes) -> "AdaptConfig":
+        """Plain HER: without recombination, with the settings that were best without it."""
+        return cls(
+            **{"partners": 0, "programs": (32,), "fraction": 0.25, "max_epochs": 200, **changes}
+        )
+
+    @property
+    def sampled(self) -> int:
+        """G, programs sampled an epoch."""
+        return len(self.epoch_temperatures)
+
     @property
     def kept(self) -> int:
         """E, programs kept from epoch to epoch."""
@@ -115,8 +130,7 @@ class AdaptConfig:
     @property
     def programs_an_epoch(self) -> int:
         """A: G sampled, then E kept, then a child of each; plain HER has the first alone."""
-        sampled = len(self.epoch_temperatures)
-        return 2 * (sampled + self.kept) if self.partners else sampled
+        return 2 * (self.sampled + self.kept) if self.partners else self.sampled
 
     @property
     def augments(self) -> bool:
@@ -492,7 +506,9 @@ def adapt_epoch(model: Decoder, state: AdaptState, task: Task, config: AdaptConf
     count = jnp.sum(chosen)
 
     pairs = jax.tree.map(lambda leaf: leaf[order], attempts)
-    train, loss = train_on(model, state.train, task, pairs, count, config, train_key)
+    train, loss = state.train, jnp.float32(0.0)
+    if config.learning_rate:  # without, as a control, nothing is computed
+        train, loss = train_on(model, train, task, pairs, count, config, train_key)
     # Weights that are not finite sample garbage, and train on nothing: tell from here.
     loss = jnp.where(jnp.isfinite(optax.tree.norm(train.params)), loss, jnp.nan)
     memory, remembered = remember(state.memory, state.remembered, hashes[order], chosen[order])
@@ -500,7 +516,7 @@ def adapt_epoch(model: Decoder, state: AdaptState, task: Task, config: AdaptConf
     ranked = best_first(jnp.where(distinct, accuracy, -1.0), draws)
     best = best_first(accuracy, draws)[0]
     better = accuracy[best] > state.best_accuracy
-    sampled = len(config.epoch_temperatures)
+    sampled = config.sampled
     different = keep_shortest(hashes[:sampled], draws[:sampled], draws[:sampled] > 0)
     metrics = EpochMetrics(
         program=attempts.program.astype(jnp.int8),
