@@ -38,6 +38,7 @@ from herjax.ops import RECORD_SIZE
 from herjax.program_cache import call_kept
 from herjax.recombination import recombine
 from herjax.sampler import sample
+from herjax.sharding import whole
 from herjax.tasks import Task, TaskConfig, canonical_program, random_task
 from herjax.train import TrainState, apply_gradients, program_loss
 
@@ -287,11 +288,14 @@ def max_draws(config: AdaptConfig, cells: int) -> int:
 def make_optimizer(config: AdaptConfig) -> optax.GradientTransformation:
     """Adam with a constant rate and clipped gradients (source iteration 5).
 
-    On one flat array of all parameters: three kernels to compile instead of three for each.
+    On one flat array of all parameters: three kernels to compile instead of three for each. It is
+    whole on every device, since devices whose members end at different times must not exchange
+    pieces of it.
     """
-    return optax.flatten(
-        optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(config.learning_rate))
-    )
+    gather = optax.stateless(lambda updates, _: whole(updates))
+    adam = optax.adam(config.learning_rate)
+    clip = optax.clip_by_global_norm(config.clip)
+    return optax.chain(gather, optax.flatten(optax.chain(gather, clip, adam, gather)), gather)
 
 
 def init_adaptation(

@@ -77,6 +77,13 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
+def whole(tree: Any) -> Any:
+    """Inside ``shard_map``: not split over the axes that are left to the compiler, if any are."""
+    if AxisType.Auto not in jax.sharding.get_abstract_mesh().axis_types:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, P())
+
+
 def over_data(batch: Any, mesh: Mesh | None) -> Any:
     """Inside ``jit``: spread the first axis of a tree of arrays over "data"."""
     if mesh is None:

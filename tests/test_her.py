@@ -94,6 +94,9 @@ def test_orders():
 
 
 CONFIG = AdaptConfig(
+    programs=(12, 4), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
+)
+PLAIN = AdaptConfig.plain(
     programs=(24, 8), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
 )
 
@@ -127,16 +130,16 @@ def test_attempts_in_hindsight_draw_their_own_pictures(tiny, target):
             )
 
 
-def test_nothing_is_trained_twice_with_novelty(tiny, target):
+@pytest.mark.parametrize(("config", "pairs"), [(PLAIN, 8), (CONFIG, 13)])
+def test_nothing_is_trained_twice_with_novelty(tiny, target, config, pairs):
     task = herjax.make_task(target)
-    config = CONFIG
     state = her.init_adaptation(tiny.params, config, jax.random.key(0), target.shape)
     for _ in range(4):
         state = her.compiled_epochs(tiny.model, state, task, config, 1)
         metrics = epoch_metrics(state.history, int(state.epoch) - 1)
-        assert int(metrics.trained) <= config.pairs == 8
+        assert int(metrics.trained) <= config.pairs == pairs
         assert int(metrics.trained) <= int(metrics.new) <= int(metrics.distinct)
-        assert int(state.train.step) <= 2 * int(state.epoch)
+        assert int(state.train.step) <= -(-pairs // 4) * int(state.epoch)
     memory = [tuple(h) for h in np.asarray(state.memory).tolist() if any(h)]
     assert len(memory) == len(set(memory)) == int(state.remembered) > 8
 
@@ -175,6 +178,58 @@ def test_training_makes_own_picture_to_program_likelier(tiny, target):
     gain_real = loss(tiny.params, real) - loss(train.params, real)
     assert gain_own > 0.3
     assert gain_own > gain_real
+
+
+def epochs_of(tiny, target, config, seed=0):
+    """The state after each epoch, as NumPy arrays."""
+    task = herjax.make_task(target)
+    state = her.init_adaptation(tiny.params, config, jax.random.key(seed), target.shape)
+    states = []
+    while state.running:
+        state = her.compiled_epochs(tiny.model, state, task, config, 1)
+        states.append(jax.device_get(state.replace(key=None)))
+    return states
+
+
+def test_an_epoch_holds_attempts_kept_programs_and_a_child_of_each(tiny, target):
+    blank, parents = np.zeros_like(target), CONFIG.sampled + CONFIG.kept
+    assert (CONFIG.sampled, CONFIG.kept, CONFIG.programs_an_epoch) == (16, 4, 40)
+    kept, better = np.zeros((4, 6, 6), int), 0
+    for state in epochs_of(tiny, target, CONFIG):
+        metrics = epoch_metrics(state.history, int(state.epoch) - 1)
+        pictures = [referee.execute(program, blank) for program in metrics.program]
+        right = np.array([(picture == target).mean() for picture in pictures])
+        assert np.allclose(metrics.accuracy, right, atol=1e-6)
+        assert np.array_equal(metrics.program[16:20], kept)
+        assert (right[parents:] >= right[:parents]).all()
+        better += (right[parents:] > right[:parents]).sum()
+        # An offer is one run more; none is made to a program without room.
+        draws = (metrics.program[..., 0] > 0).sum(axis=1)
+        assert metrics.run >= CONFIG.programs_an_epoch - CONFIG.kept + draws[parents:].sum()
+        assert metrics.distinct == len({p.tobytes() for p, n in zip(pictures, draws) if n})
+        # The best of different pictures are kept.
+        kept = state.kept
+        different = {p.tobytes(): r for p, r, n in zip(pictures, right, draws) if n}
+        ranked = sorted(different.values(), reverse=True)
+        assert [(referee.execute(p, blank) == target).mean() for p in kept] == ranked[:4]
+        assert len({referee.execute(p, blank).tobytes() for p in kept}) == 4
+    assert better > 20
+
+
+def test_plain_her_has_attempts_alone(tiny, target):
+    for state in epochs_of(tiny, target, PLAIN):
+        metrics = epoch_metrics(state.history, int(state.epoch) - 1)
+        assert metrics.program.shape == (32, 6, 6)
+        assert metrics.run == 32
+        assert state.kept.shape == (0, 6, 6)
+
+
+def test_learning_rate_0_searches_without_learning(tiny, target):
+    last = epochs_of(tiny, target, dataclasses.replace(CONFIG, learning_rate=0.0))[-1]
+    assert int(last.train.step) == 0
+    assert int(last.epoch) == 6
+    for leaf, before in zip(jax.tree.leaves(last.train.params), jax.tree.leaves(tiny.params)):
+        assert np.array_equal(leaf, before)
 
 
 def test_adapt_repeats_for_a_seed_and_differs_between_seeds(tiny, target):
@@ -231,7 +286,7 @@ def test_attempts_at_an_augmented_target_are_moved_back(tiny, monkeypatch, shape
 
     seen = []
     monkeypatch.setattr(her, "sample", draw_what_is_seen)
-    config = AdaptConfig(programs=(2,), symmetries=True, colour_permutations=True)
+    config = AdaptConfig.plain(programs=(2,), symmetries=True, colour_permutations=True)
     target = np.full(shape, 7)
     target[0, 1] = 4
     task = herjax.make_task(target, np.full(shape, 7))
@@ -268,7 +323,10 @@ def test_fresh_pairs_are_exact_tasks_on_the_canvas(target, draws):
         ({"minibatch": 0}, "minibatch must be at least 1, got 0"),
         ({"max_epochs": -1}, "max_epochs must be at least 1"),
         ({"fresh": -1}, "fresh must be 0 or more"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"learning_rate": -1.0}, "learning_rate must be positive, or 0 for none, got -1.0"),
+        ({"partners": -1}, "partners must be 0 or more, got -1"),
+        ({"partners": 12}, "partners must be at most 11, .*; got 12"),
+        ({"programs": (3,), "keep": 0}, "partners must be at most 2, .*; got 11"),
         ({"fraction": 1.5}, "fraction must be"),
         ({"select": "worst"}, "select must be one of all, best, diverse, got 'worst'"),
         ({"order": "up"}, "order must be one of"),
