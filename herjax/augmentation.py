@@ -38,7 +38,9 @@ def random_augmentation(
       colours: likewise.
     """
     grid_key, colour_key = jax.random.split(key)
-    transpose, flip_rows, flip_cols = jax.random.bernoulli(grid_key, shape=(3,)) & symmetries
+    transpose = flip_rows = flip_cols = jnp.bool_(False)
+    if symmetries:
+        transpose, flip_rows, flip_cols = jax.random.bernoulli(grid_key, shape=(3,))
     order = jnp.arange(COLOURS)
     if colours:
         order = jax.random.permutation(colour_key, order)

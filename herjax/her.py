@@ -40,7 +40,7 @@ from herjax.recombination import recombine
 from herjax.sampler import sample
 from herjax.sharding import whole
 from herjax.tasks import Task, TaskConfig, canonical_program, random_task
-from herjax.train import TrainState, apply_gradients, program_loss
+from herjax.train import TrainState, apply_gradients, bucketed_gradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +194,7 @@ def picture_hash(picture: Array) -> Array:
     Two different pictures collide with a chance of about 2^-62.
     """
     cells = picture.reshape(-1).astype(jnp.uint32) + 1
-    weights = jax.random.bits(jax.random.key(0), (2, cells.size), jnp.uint32) | 1
+    weights = np.random.default_rng(0).integers(2**32, size=(2, cells.size), dtype=np.uint32) | 1
     sums = jnp.sum(weights * (cells * (cells + jnp.uint32(0x9E3779B9))), axis=1, dtype=jnp.uint32)
     sums ^= sums >> 15
     sums *= jnp.uint32(0x85EBCA6B)
@@ -226,7 +226,9 @@ def is_remembered(hashes: Array, memory: Array) -> Array:
 
 def remember(memory: Array, remembered: Array, hashes: Array, chosen: Array) -> tuple[Array, Array]:
     """Write the chosen (bool [K]) hashes [K, 2] into the ring buffer."""
-    place = (remembered + jnp.cumsum(chosen) - 1) % len(memory)
+    index = jnp.arange(len(chosen))
+    before = jnp.sum(chosen & (index < index[:, None]), axis=1)
+    place = (remembered + before) % len(memory)
     place = jnp.where(chosen, place, len(memory))  # out of bounds: dropped
     return memory.at[place].set(hashes, mode="drop"), remembered + jnp.sum(chosen)
 
@@ -283,6 +285,11 @@ ORDER: dict[str, Callable] = {
 def max_draws(config: AdaptConfig, cells: int) -> int:
     """N for a picture of so many cells."""
     return config.max_draws or max(2 * cells // 5, 5)
+
+
+def length_buckets(draws: int) -> tuple[int, ...]:
+    """Lengths of programs to compile training for, of up to so many draws; few save little."""
+    return (2 * draws // 5, draws) if draws > 64 else (draws,)
 
 
 def make_optimizer(config: AdaptConfig) -> optax.GradientTransformation:
@@ -455,10 +462,9 @@ def train_on(
             )
             weight = jnp.concatenate([weight, jnp.ones(config.fresh)])
 
-        def loss(params):
-            return program_loss(model, params, batch, program, weight, limit)
-
-        grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+        grads, metrics = bucketed_gradients(
+            model, state.params, batch, program, weight, limit, length_buckets(draws)
+        )
         return apply_gradients(state, grads, optimizer), total + metrics["loss"]
 
     batches = (count + size - 1) // size
@@ -479,11 +485,6 @@ def all_attempts(
         programs = jnp.concatenate([parents, children])
         run += offered + len(children)
     return in_hindsight(programs, task), run
-
-
-def best_first(accuracy: Array, draws: Array) -> Array:
-    """An order int32 [A]: more pixels right first, then fewer draws."""
-    return jnp.argsort(1e-6 * draws - accuracy, stable=True)
 
 
 def adapt_epoch(model: Decoder, state: AdaptState, task: Task, config: AdaptConfig) -> AdaptState:
@@ -517,8 +518,9 @@ def adapt_epoch(model: Decoder, state: AdaptState, task: Task, config: AdaptConf
     loss = jnp.where(jnp.isfinite(optax.tree.norm(train.params)), loss, jnp.nan)
     memory, remembered = remember(state.memory, state.remembered, hashes[order], chosen[order])
 
-    ranked = best_first(jnp.where(distinct, accuracy, -1.0), draws)
-    best = best_first(accuracy, draws)[0]
+    worth = accuracy - 1e-6 * draws  # more pixels right, then fewer draws
+    best = jnp.argmax(worth)
+    _, kept = jax.lax.top_k(jnp.where(distinct, worth, -1.0), config.kept)
     better = accuracy[best] > state.best_accuracy
     sampled = config.sampled
     different = keep_shortest(hashes[:sampled], draws[:sampled], draws[:sampled] > 0)
@@ -542,7 +544,7 @@ def adapt_epoch(model: Decoder, state: AdaptState, task: Task, config: AdaptConf
         remembered=remembered,
         best_program=jnp.where(better, attempts.program[best], state.best_program),
         best_accuracy=jnp.where(better, accuracy[best], state.best_accuracy),
-        kept=attempts.program[ranked[: config.kept]],
+        kept=attempts.program[kept],
         heat=adjust_heat(state.heat, jnp.sum(different), sampled, config.min_distinct),
         key=state.key,
         history=jax.tree.map(

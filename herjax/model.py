@@ -17,6 +17,7 @@ H heads, K width of a head.
 """
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -260,7 +261,8 @@ class Decoder(nn.Module):
         """Input of every program position: tokens [B, N, 4], canvas width [B] -> [B, T, D]."""
         width = width[:, None]
         said = [self.embed_slot(slot, tokens[..., slot], width) for slot in range(SLOTS)]
-        said = jnp.cumsum(jnp.stack(said, axis=2), axis=2) + self.slot_embed(jnp.arange(SLOTS))
+        said = list(itertools.accumulate(said))  # jnp.cumsum compiles to 200 functions
+        said = jnp.stack(said, axis=2) + self.slot_embed(jnp.arange(SLOTS))
         said = said.reshape(said.shape[0], -1, said.shape[-1])
         start = jnp.broadcast_to(self.start_token(), (len(said), 1, said.shape[-1]))
         return jnp.concatenate([start, said], axis=1)

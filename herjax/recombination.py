@@ -66,18 +66,18 @@ def recombine(programs: Array, task: Task, partners: int, key: Array) -> tuple[A
     masks = jax.vmap(lambda program: draw_masks(program, *task.target.shape))(ring)
     masks &= task.input != OUTSIDE
     hits = masks & (task.target == ring[..., COLOUR, None, None].astype(task.target.dtype))
-    taken, offered = _offer_all(
+    length, offered = _offer_all(
         pack_cells(task.input == task.target), pack_cells(masks), pack_cells(hits), partners
     )
     offers = jnp.stack([jnp.roll(ring, -1 - i, axis=0) for i in range(partners)], axis=1)
-    children = jax.vmap(_with_taken)(ring, taken.T, offers.reshape(len(ring), -1, RECORD_SIZE))
+    children = jax.vmap(_with_taken)(ring, length.T, offers.reshape(len(ring), -1, RECORD_SIZE))
     offered += jnp.sum(draw_count(children))
     children = jax.vmap(prune, (0, None, None))(children, task.input, task.target)
     return children[jnp.argsort(order)], offered
 
 
 def _offer_all(blank: Array, masks: Array, hits: Array, partners: int) -> tuple[Array, Array]:
-    """Which offers the parents take.
+    """How many draws the parents have after each offer: one more if they take it.
 
     Args:
       blank: uint32 [W], which cells of the input are right.
@@ -86,7 +86,7 @@ def _offer_all(blank: Array, masks: Array, hits: Array, partners: int) -> tuple[
       partners: k, of each parent.
 
     Returns:
-      bool [k * N, P], and how many offers there were, int32 [].
+      int32 [k * N, P], and how many offers there were, int32 [].
     """
     parents, draws, words = masks.shape
     by_draw = jax.tree.map(lambda x: x.swapaxes(0, 1), (masks, hits))  # [N, P, W]
@@ -99,20 +99,21 @@ def _offer_all(blank: Array, masks: Array, hits: Array, partners: int) -> tuple[
         offered = jnp.any(mask > 0, axis=-1) & (room > 0)
         taken = offered & (count_bits(hit) > count_bits(mask & right))
         right = jnp.where(taken[:, None], lay(right, mask, hit), right)
-        return (right, room - taken), (taken, jnp.sum(offered))
+        room = room - taken
+        return (right, room), (room, jnp.sum(offered))
 
     def offer_next(carry, distance):
         partner = jax.tree.map(lambda x: jnp.roll(x, -distance, axis=1), by_draw)
         return jax.lax.scan(offer, carry, partner)
 
     room = draws - jnp.sum(jnp.any(masks > 0, axis=-1), axis=-1)
-    _, (taken, offered) = jax.lax.scan(offer_next, (right, room), 1 + jnp.arange(partners))
-    return taken.reshape(-1, parents), jnp.sum(offered)
+    _, (left, offered) = jax.lax.scan(offer_next, (right, room), 1 + jnp.arange(partners))
+    return draws - left.reshape(-1, parents), jnp.sum(offered)
 
 
-def _with_taken(program: Array, taken: Array, offers: Array) -> Array:
-    """A parent's records [N, 6], then the ``taken`` (bool [D]) ones of the offers [D, 6]."""
-    place = jnp.arange(len(program)) - draw_count(program)
-    index = jnp.searchsorted(jnp.cumsum(taken), place + 1)
+def _with_taken(program: Array, length: Array, offers: Array) -> Array:
+    """A parent's records [N, 6], then those of the offers [D, 6] that made its length (int [D])."""
+    place = jnp.arange(len(program))
+    index = jnp.searchsorted(length, place + 1)  # the first offer after which there are so many
     added = offers.at[index].get(mode="fill", fill_value=END)
-    return jnp.where((place >= 0)[:, None], added, program)
+    return jnp.where((place >= draw_count(program))[:, None], added, program)

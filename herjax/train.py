@@ -9,6 +9,7 @@ import optax
 from flax import struct
 from jax import Array
 
+from herjax.executor import draw_count
 from herjax.grammar import (
     COLOUR_SLOT,
     FIRST_CELL,
@@ -19,7 +20,7 @@ from herjax.grammar import (
     SLOTS,
     encode,
 )
-from herjax.model import Decoder, Logits
+from herjax.model import Decoder, Logits, Prefix
 from herjax.ops import END, RECORD_SIZE
 from herjax.tasks import Task
 
@@ -56,14 +57,20 @@ def token_log_probs(logits: Logits, tokens: Array) -> tuple[Array, Array]:
 
 def _summed_losses(model, params, task, program, weight, size):
     """Negative log-likelihood summed over tokens: all [], and by slot [4] with token counts [4]."""
-    chex.assert_shape(program, (len(weight), None, RECORD_SIZE))
     chex.assert_rank([task.target, task.width], [3, 1])
-    tokens = encode(program, task.width)
     prefix = model.apply(params, task, size, method=Decoder.encode)
-    logits = model.apply(params, prefix, tokens, task.width)
+    by_slot, counts = _loss_sums(model, params, prefix, task.width, program, weight)
+    return jnp.sum(by_slot), (by_slot, counts)
+
+
+def _loss_sums(model, params, prefix, width, program, weight):
+    """Negative log-likelihood summed over tokens by slot [4], and token counts [4]."""
+    chex.assert_shape(program, (len(weight), None, RECORD_SIZE))
+    tokens = encode(program, width)
+    logits = model.apply(params, prefix, tokens, width)
     log_probs, held = token_log_probs(logits, tokens)
     by_slot = -jnp.sum(log_probs * weight[:, None, None], (0, 1))
-    return jnp.sum(by_slot), (by_slot, jnp.sum(held * weight[:, None, None], (0, 1)))
+    return by_slot, jnp.sum(held * weight[:, None, None], (0, 1))
 
 
 def _metrics(by_slot: Array, counts: Array) -> dict[str, Array]:
@@ -117,6 +124,55 @@ def program_gradients(
     (grads, sums), _ = jax.lax.scan(add, zeros, pairs, unroll=2)
     tokens = jnp.maximum(jnp.sum(sums[1]), 1.0)
     return jax.tree.map(lambda x: x / tokens, grads), _metrics(*sums)
+
+
+def bucketed_gradients(
+    model: Decoder,
+    params,
+    task: Task,
+    program: Array,
+    weight: Array,
+    size: int,
+    lengths: tuple[int, ...],
+) -> tuple[dict, dict[str, Array]]:
+    """Gradient and metrics of ``program_loss``; CPUs do not pay for draws that no program has.
+
+    The pass over the programs is compiled for each length, that over the cells once.
+
+    Args:
+      model, params, task, program, weight, size: as of ``program_loss``.
+      lengths: ascending, the last is N; the first that holds the programs is taken.
+    """
+
+    if len(lengths) == 1:
+        loss = partial(program_loss, model)
+        return jax.grad(loss, has_aux=True)(params, task, program, weight, size)
+
+    def encode_cells(params):
+        prefix = model.apply(params, task, size, method=Decoder.encode)
+        return (prefix.keys, prefix.values, prefix.pointers), prefix.cells
+
+    encoded, pull_back, cells = jax.vjp(encode_cells, params, has_aux=True)
+
+    def gradients(length):
+        def loss(params, encoded):
+            prefix = Prefix(cells, *encoded)
+            sums = _loss_sums(model, params, prefix, task.width, program[:, :length], weight)
+            metrics = _metrics(*sums)
+            return metrics["loss"], metrics
+
+        return jax.grad(loss, argnums=(0, 1), has_aux=True)
+
+    def by_length(*operands):
+        longest = jnp.max(draw_count(program))
+        bucket = sum(longest > length for length in lengths[:-1])
+        return jax.lax.switch(bucket, [gradients(length) for length in lengths], *operands)
+
+    # Elsewhere members are one batch, for which a switch runs every branch.
+    (grads, on_encoded), metrics = jax.lax.platform_dependent(
+        params, encoded, cpu=by_length, default=gradients(lengths[-1])
+    )
+    return jax.tree.map(jnp.add, grads, pull_back(on_encoded)[0]), metrics
 
 
 @struct.dataclass
