@@ -103,7 +103,7 @@ def _claim(workdir: pathlib.Path, run: dict) -> None:
         except ValueError:
             raise CheckpointError(f"damaged {path}: not JSON") from None
         if other != run:
-            other = other if isinstance(other, dict) else {}
+            run, other = _flat(run), _flat(other)
             names = ", ".join(name for name in {**run, **other} if other.get(name) != run.get(name))
             raise CheckpointError(
                 f"{workdir} holds another run (different {names}); choose another --workdir"
@@ -113,6 +113,14 @@ def _claim(workdir: pathlib.Path, run: dict) -> None:
         raise CheckpointError(f"{workdir} is not empty and holds no run; choose another --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(run, indent=2).encode() + b"\n")
+
+
+def _flat(values: object, prefix: str = "") -> dict:
+    """The values of nested dicts by their dotted names."""
+    if not isinstance(values, dict):
+        return {prefix: values} if prefix else {}
+    parts = (_flat(value, f"{prefix}.{name}".strip(".")) for name, value in values.items())
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def read_lines(path: pathlib.Path) -> list[dict]:

@@ -6,10 +6,12 @@ killed, the same command continues where it was.
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import os
 import pathlib
 import statistics
+import threading
 import time
 from functools import partial
 
@@ -113,9 +115,8 @@ def run_group(
             running, compiling = stopwatch.lap()
             share = (now - epochs[which]) / max(np.sum(now - epochs[which]), 1)
             epochs[which] = now
-            seconds[which] += np.stack(
-                [running * share, 0 * share + compiling / len(which)], axis=1
-            )
+            seconds[which, 0] += running * share
+            seconds[which, 1] += compiling / len(which)
             view.show([(members[a.member], a, seconds[a.member, 0]) for a in advances])
             for advance in advances:
                 if advance.ended is not None:
@@ -124,6 +125,7 @@ def run_group(
                     write = partial(write_files, member, result, pretrained, config, spent)
                     processes.on_first(write)
                     view.end(member, result, spent)
+            stopwatch.lap()  # writing is nobody's share
             if stop.came():
                 save()
                 stop.leave(f"saved after {epochs.sum()} epochs in all")
@@ -153,7 +155,7 @@ def write_files(
     member: Member, result: Result, pretrained: Pretrained, config: AdaptConfig, seconds: np.ndarray
 ) -> None:
     """Figures, solution, and last result.json, which marks the member as done."""
-    from herjax import plotting  # Matplotlib: half a second, not before the first epoch
+    from herjax import plotting  # by now imported, see main
 
     history = jax.tree.map(lambda *rows: np.stack(rows), *result.history)
     best, attempts = history.accuracy.max(axis=1), history.accuracy[:, : config.sampled]
@@ -307,13 +309,16 @@ def main(_):
     mesh = cli.mesh(len(members))
     cli.claim(workdir, run)
     view, stopwatch = LiveView(members, config), cli.Stopwatch()
+    # Matplotlib takes most of a second to import: meanwhile XLA compiles, or runs an epoch.
+    threading.Thread(target=importlib.import_module, args=["herjax.plotting"], daemon=True).start()
     with view:
         for group in by_shape([member.picture for member in members]):
             mine = [members[i] for i in group]
             rows, cols = shape = mine[0].picture.target.shape
             checkpoints = Checkpoints(workdir / "checkpoints" / f"{rows}x{cols}")
             run_group(mine, pretrained[shape], config, mesh, checkpoints, view, stopwatch)
-            program_cache.clear()  # no other shape needs these programs
+            if view.ended < len(members):
+                program_cache.clear()  # no other shape needs these programs
     if len(members) > 1:
         results = read_results(members)
         processes.on_first(lambda: write_summary(workdir, members, results))
