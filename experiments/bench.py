@@ -31,10 +31,12 @@ from herjax.model import DTYPES
 from herjax.ops import COLUMN, LINE, RECTANGLE, ROW, SOURCE_OPS
 from herjax.population import Population
 from herjax.pretraining import PRESETS, init_state, pretrain_step
+from herjax.recombination import recombine
 from herjax.sampler import sample
 from herjax.sharding import over_data, replicated
-from herjax.tasks import canonical_program, random_program
-from herjax.weights import write_atomically
+from herjax.tasks import random_program
+from herjax.weights import pretrained_for, write_atomically
+from herjax.xla_flags import compiler_options
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/bench", "Folder for bench.json.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")
@@ -177,27 +179,35 @@ def bench_training(ceiling: dict) -> dict:
     return rows
 
 
-def bench_epoch(pretrained: herjax.Pretrained, task: herjax.Task) -> dict[str, float]:
-    """Seconds of the stages of an epoch, run apart; a whole one is a population of one's."""
-    model, params, config = pretrained.model, pretrained.params, AdaptConfig()
-    key = jax.random.key(0)
-    attempt = jax.jit(lambda params: her.attempt(model, params, task, config, key))
-    attempts = attempt(params)
+def bench_epoch(name: str) -> dict[str, float]:
+    """Seconds of the stages of the fourth epoch, run apart, and the share of recombination."""
+    picture, config, key = herjax.pictures()[name], AdaptConfig(), jax.random.key(0)
+    task, shape = herjax.make_task(picture.target, picture.input), picture.target.shape
+    model, params, _ = pretrained_for(shape)
+    state = jax.jit(lambda: her.init_adaptation(params, config, key, shape))()
+    state = her.compiled_epochs(model, state, task, config, 3)
+    programs = state.history.program[2].astype(jnp.int32)
+    parents = programs[: config.sampled + config.kept]
 
-    @jax.jit
-    def run_and_rewrite(programs):
-        rewrite = jax.vmap(canonical_program, (0, None, None, None))
-        programs = rewrite(programs, task.input, task.height, task.width)
-        return jax.vmap(herjax.execute, (0, None))(programs, task.input)
+    def timed(function, *arrays):
+        options = compiler_options(jax.default_backend())
+        return seconds(partial(jax.jit(function, compiler_options=options), *arrays))
 
-    pairs = jax.tree.map(lambda leaf: leaf[: config.pairs], attempts)
-    train = jax.jit(lambda s: her.train_on(model, s, task, pairs, config.pairs, config, key)[1])
-    state = jax.jit(lambda: her.init_adaptation(params, config, key, task.target.shape))()
-    return {
-        "sample, run and rewrite": seconds(partial(attempt, params)),
-        "of it run and rewrite": seconds(partial(run_and_rewrite, attempts.program)),
-        "train": seconds(partial(train, state.train)),
+    attempts = jax.jit(lambda programs: her.in_hindsight(programs, task))(programs)
+    pairs = jax.tree.map(lambda leaf: leaf[-config.pairs :], attempts)
+    stages = {
+        "sample": timed(
+            lambda params: her.sample_programs(model, params, task, config, key), state.train.params
+        ),
+        "recombine": timed(lambda p: recombine(p, task, config.partners, key), parents),
+        "run and rewrite": timed(lambda programs: her.in_hindsight(programs, task), programs),
+        "train": timed(
+            lambda train: her.train_on(model, train, task, pairs, config.pairs, config, key)[1],
+            state.train,
+        ),
     }
+    children = stages["recombine"] + stages["run and rewrite"] / 2
+    return {**stages, "share of recombination": children / sum(stages.values())}
 
 
 def bench_compilation(pretrained: herjax.Pretrained, task: herjax.Task, cache: str) -> dict:
@@ -222,12 +232,13 @@ def bench_population(pretrained: herjax.Pretrained, task: herjax.Task, epochs: i
         counts = [int(count) for count in MEMBERS.value.split(",")]
     else:
         counts = [1, 4, 16] if jax.default_backend() == "cpu" else [1, 16, 64, 256]
+    config = AdaptConfig.plain()  # recombined, members end before they are timed
     rows, alone = {}, None
     for members in counts:
         keys = jax.vmap(jax.random.key)(jnp.arange(members))
         mesh = cli.mesh(members)
         population = Population(
-            *(pretrained.model, pretrained.params, [task] * members, keys, AdaptConfig()), mesh=mesh
+            *(pretrained.model, pretrained.params, [task] * members, keys, config), mesh=mesh
         )
         population.advance(1)
         start = time.perf_counter()
@@ -238,7 +249,7 @@ def bench_population(pretrained: herjax.Pretrained, task: herjax.Task, epochs: i
             "devices": mesh.size,
             "seconds an epoch of all": spent,
             "over single runs": spent / (members * alone),
-            "programs/s": members * len(AdaptConfig().epoch_temperatures) / spent,
+            "programs/s": members * config.sampled / spent,
         }
     return rows
 
@@ -279,7 +290,7 @@ def main(_):
         "executor, 10x10": bench_executor,
         f"sampling, 10x10, {DRAWS} draws": partial(bench_sampling, pretrained, task, ceiling),
         "pretraining": partial(bench_training, ceiling),
-        "HER epoch, 25-squares, seconds": partial(bench_epoch, pretrained, task),
+        "epoch, seconds": lambda: {n: bench_epoch(n) for n in ("25-squares", "100-squares")},
         "to the first epoch, seconds": partial(bench_compilation, pretrained, task, cache.name),
         "population, 25-squares": partial(bench_population, pretrained, task),
     }.items():

@@ -35,7 +35,7 @@ SOURCE = {
 
 def main(_):
     pretrained = herjax.load_pretrained(CHECKPOINT.value)
-    config = AdaptConfig(
+    config = AdaptConfig.plain(
         programs=(SAMPLES.value,), temperatures=(TEMPERATURE.value,), colour_permutations=False
     )
     folder = pathlib.Path(WORKDIR.value)

@@ -47,14 +47,14 @@ from herjax.train import TrainState, apply_gradients, bucketed_gradients
 class AdaptConfig:
     """One adaptation. The defaults are the ones found best over seeds (BUILD_NOTES.md)."""
 
-    programs: tuple[int, ...] = (8,)  # sampled an epoch at each temperature
+    programs: tuple[int, ...] = (12,)  # sampled an epoch at each temperature
     temperatures: tuple[float, ...] = (0.9,)
     min_distinct: float = 0.9  # share of different pictures under which the temperatures rise
     greedy: bool = False  # one program more an epoch, of the best token everywhere
-    partners: int = 11  # whose draws each program of an epoch is offered; 0: plain HER
+    partners: int = 15  # whose draws each program of an epoch is offered; 0: plain HER
     keep: int = 4  # best programs so far that are recombined in every epoch
     select: str = "best"  # which new pictures to train on: a key of SELECT
-    fraction: float = 1 / 3  # of the A programs of an epoch, the most that are trained on
+    fraction: float = 0.25  # of the A programs of an epoch, the most that are trained on
     order: str = "sorted"  # by accuracy, the best last; a key of ORDER
     novelty: bool = True  # leave out pictures trained on in an earlier epoch
     minibatch: int = 4  # pairs an optimiser step
@@ -63,7 +63,7 @@ class AdaptConfig:
     clip: float = 1.0  # global norm of the gradient
     symmetries: bool = False  # turn and mirror, at random, the target of each epoch and every pair
     colour_permutations: bool = True  # likewise replace their colours
-    max_epochs: int = 800
+    max_epochs: int = 500
     max_draws: int = 0  # of a program; 0: two for every five cells of the picture
 
     def __post_init__(self):
@@ -114,9 +114,7 @@ class AdaptConfig:
     @classmethod
     def plain(cls, **changes) -> "AdaptConfig":
         """Plain HER: without recombination, with the settings that were best without it."""
-        return cls(
-            **{"partners": 0, "programs": (32,), "fraction": 0.25, "max_epochs": 200, **changes}
-        )
+        return cls(**{"partners": 0, "programs": (32,), "max_epochs": 200, **changes})
 
     @property
     def sampled(self) -> int:

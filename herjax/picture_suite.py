@@ -53,53 +53,18 @@ def pictures() -> dict[str, Picture]:
 
 def tuning_pictures() -> dict[str, Picture]:
     """Random pictures to choose settings on: none of them is in the suite."""
-    return {**_cuttings(), **_uneven_grids(), **_even_grids()}
-
-
-def _cuttings(count: int = 6, pieces: int = 20) -> dict[str, Picture]:
-    """10x10 canvases cut at random into rectangles of random colours, by guillotine cuts."""
-    pictures = {}
-    for index in range(count):
-        rng = np.random.default_rng((20261123, index))
-        parts = [(0, 0, 10, 10)]
-        while len(parts) < pieces:
-            areas = np.array([h * w if h * w > 1 else 0 for _, _, h, w in parts], float)
-            r, c, h, w = parts.pop(rng.choice(len(parts), p=areas / areas.sum()))
-            if rng.random() < h / (h + w) and h > 1 or w == 1:
-                cut = int(rng.integers(1, h))
-                parts += [(r, c, cut, w), (r + cut, c, h - cut, w)]
-            else:
-                cut = int(rng.integers(1, w))
-                parts += [(r, c, h, cut), (r, c + cut, h, w - cut)]
-        target = np.zeros((10, 10), np.int8)
-        for r, c, h, w in parts:
-            target[r : r + h, c : c + w] = rng.integers(0, 10)
-        pictures[f"tuning-{index}"] = from_runs(target)
-    return pictures
-
-
-def _uneven_grids(count: int = 3, parts: int = 5) -> dict[str, Picture]:
-    """10x10 canvases cut into ``parts`` x ``parts`` rectangles of uneven sides, random colours."""
-    pictures = {}
-    for index in range(count):
-        rng = np.random.default_rng((20261124, index))
-        cuts = [np.sort(rng.choice(np.arange(1, 10), parts - 1, replace=False)) for _ in range(2)]
-        block = np.stack([np.searchsorted(cut, np.arange(10), side="right") for cut in cuts])
-        colours = rng.integers(0, 10, (parts, parts))
-        target = colours[block[0][:, None], block[1][None, :]].astype(np.int8)
-        pictures[f"tuning-grid-{index}"] = from_runs(target)
-    return pictures
-
-
-def _even_grids(count: int = 3, parts: int = 4, side: int = 2) -> dict[str, Picture]:
-    """Grids of ``parts`` x ``parts`` square blocks of random colours."""
-    pictures = {}
-    for index in range(count):
-        rng = np.random.default_rng((20261125, index))
-        colours = rng.integers(0, 10, (parts, parts))
-        target = colours.repeat(side, 0).repeat(side, 1).astype(np.int8)
-        pictures[f"tuning-even-{index}"] = from_runs(target)
-    return pictures
+    found = {}
+    for i in range(6):
+        found[f"tuning-{i}"] = _cutting((20261123, i), side=10, pieces=20)
+    for i in range(3):
+        found[f"tuning-grid-{i}"] = _uneven_grid((20261124, i), side=10, parts=5)
+    for i in range(3):
+        found[f"tuning-even-{i}"] = _even_grid((20261125, i), parts=4)
+    found["tuning-large-even"] = _even_grid((20261126, 0), parts=10)
+    found["tuning-large-cutting"] = _cutting((20261127, 0), side=20, pieces=80)
+    found["tuning-14-even"] = _even_grid((20261126, 1), parts=7)
+    found["tuning-16-grid"] = _uneven_grid((20261126, 2), side=16, parts=8)
+    return found
 
 
 def emoji_pictures() -> dict[str, Picture]:
@@ -109,6 +74,41 @@ def emoji_pictures() -> dict[str, Picture]:
         name, *rows = block.split()
         pictures[name] = from_runs(np.array([list(row) for row in rows], np.int8))
     return pictures
+
+
+def _cutting(seed: tuple[int, int], side: int, pieces: int) -> Picture:
+    """A canvas cut at random into rectangles of random colours, by guillotine cuts."""
+    rng = np.random.default_rng(seed)
+    parts = [(0, 0, side, side)]
+    while len(parts) < pieces:
+        areas = np.array([h * w if h * w > 1 else 0 for _, _, h, w in parts], float)
+        r, c, h, w = parts.pop(rng.choice(len(parts), p=areas / areas.sum()))
+        if rng.random() < h / (h + w) and h > 1 or w == 1:
+            cut = int(rng.integers(1, h))
+            parts += [(r, c, cut, w), (r + cut, c, h - cut, w)]
+        else:
+            cut = int(rng.integers(1, w))
+            parts += [(r, c, h, cut), (r, c + cut, h, w - cut)]
+    target = np.zeros((side, side), np.int8)
+    for r, c, h, w in parts:
+        target[r : r + h, c : c + w] = rng.integers(0, 10)
+    return from_runs(target)
+
+
+def _uneven_grid(seed: tuple[int, int], side: int, parts: int) -> Picture:
+    """A canvas cut into ``parts`` x ``parts`` rectangles of uneven sides, random colours."""
+    rng = np.random.default_rng(seed)
+    inner = np.arange(1, side)
+    cuts = [np.sort(rng.choice(inner, parts - 1, replace=False)) for _ in range(2)]
+    block = np.stack([np.searchsorted(cut, np.arange(side), side="right") for cut in cuts])
+    colours = rng.integers(0, 10, (parts, parts))
+    return from_runs(colours[block[0][:, None], block[1][None, :]].astype(np.int8))
+
+
+def _even_grid(seed: tuple[int, int], parts: int, side: int = 2) -> Picture:
+    """``parts`` x ``parts`` square blocks of random colours."""
+    colours = np.random.default_rng(seed).integers(0, 10, (parts, parts))
+    return from_runs(colours.repeat(side, 0).repeat(side, 1).astype(np.int8))
 
 
 def squares(down: int, across: int, side: int = 2, colours: int = 9) -> Picture:

@@ -5,6 +5,7 @@ import json
 import re
 import signal
 
+import numpy as np
 import pytest
 
 import herjax
@@ -46,7 +47,10 @@ def test_her_adapt_writes_what_it_promises(adapted):
     assert result["task"] == "12-squares"
     assert result["seed"] == 0
     assert result["programs_sampled"] == 16 * result["epochs"] == 16 * 8
-    assert len(result["best_accuracy"]) == len(result["mean_accuracy"]) == 8
+    assert result["programs_run"] > 10 * result["programs_sampled"]
+    for name in ("best_accuracy", "best_attempt", "mean_attempt"):
+        assert len(result[name]) == 8
+    assert np.all(np.subtract(result["best_accuracy"], result["best_attempt"]) >= 0)
     assert result["solved"] is False
     assert result["colours"] == result["least_draws"] == 9
     assert {"seconds_compile", "seconds_run", "config", "versions", "device"} <= set(result)
@@ -89,6 +93,20 @@ def test_her_adapt_keeps_a_finished_run_and_refuses_another_in_its_folder(adapte
     assert contents(workdir) == before
 
 
+def test_a_run_from_before_recombination_is_refused_with_the_reason(adapted, tmp_path):
+    workdir = tmp_path / "old"
+    workdir.mkdir()
+    settings = json.loads((adapted[0] / "run.json").read_text())
+    for name in ("partners", "keep"):
+        del settings["config"][name]
+    (workdir / "run.json").write_text(json.dumps(settings))
+    before = contents(workdir)
+    code, _, err = run("her_adapt", *adapted[1], f"--workdir={workdir}")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "holds another run (different config.partners, config.keep)" in err
+    assert contents(workdir) == before
+
+
 def test_many_tasks_are_summed_up_by_colours_and_least_draws():
     results = [
         {
@@ -97,6 +115,7 @@ def test_many_tasks_are_summed_up_by_colours_and_least_draws():
             "colours": 2 + i % 2,
             "least_draws": i // 10,
             "programs_sampled": 32 * (i + 1),
+            "programs_run": 1000,
             "seconds_run": 1.0,
         }
         for i in range(40)

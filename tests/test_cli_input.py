@@ -19,6 +19,8 @@ from tests.command_line import contents, run
         ),
         ("her_adapt", ["--checkpoint=nowhere"], "no model 'nowhere': give one of"),
         ("her_adapt", ["--programs=0"], "programs must be at least 1"),
+        ("her_adapt", ["--partners=16"], "partners must be at most 15, the other programs"),
+        ("her_adapt", ["--partners=-1"], "partners must be 0 or more, got -1"),
         ("her_adapt", ["--programs=a"], "--programs=a: expected ints"),
         ("her_adapt", ["--temperatures=-1"], "temperatures must be above 0"),
         ("her_adapt", ["--max_epochs=0"], "max_epochs must be at least 1"),

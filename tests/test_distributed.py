@@ -54,7 +54,7 @@ def test_pretraining_in_two_processes_equals_one(tmp_path, monkeypatch, steps, a
 
 def test_a_population_in_two_processes_equals_one(tiny_weights, tmp_path):
     arguments = ["--task=9-squares,9-vertical-lines", "--seeds=3", "--mesh=data:4"]
-    arguments += [f"--checkpoint={tiny_weights}", "--programs=8", "--max_epochs=3"]
+    arguments += [f"--checkpoint={tiny_weights}", "--programs=8", "--partners=5", "--max_epochs=3"]
     arguments += ["--minibatch=2", "--max_draws=6", "--learning_rate=1e-4"]
     code, _, err = run("her_adapt", *arguments, f"--workdir={tmp_path / 'one'}")
     assert code == 0, err

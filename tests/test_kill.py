@@ -11,7 +11,14 @@ from tests.command_line import run, start, without_times
 
 PRETRAIN = ["--preset=tiny", "--size_limits=36", "--snapshots=10", "--steps=60"]
 PRETRAIN += ["--checkpoint_every=5", "--eval_every=20", "--eval_tasks=16", "--final_eval_tasks=16"]
-ADAPT = ["--programs=8", "--minibatch=2", "--max_draws=6", "--save_every=0", "--save_weights"]
+ADAPT = [
+    "--programs=8",
+    "--partners=11",
+    "--minibatch=2",
+    "--max_draws=6",
+    "--save_every=0",
+    "--save_weights",
+]
 KINDS = {
     "pretrain": ("pretrain", PRETRAIN),
     "adapt": ("her_adapt", [*ADAPT, "--task=9-squares", "--max_epochs=40"]),
