@@ -87,10 +87,15 @@ def test_flags_in_a_file_are_read_and_left_alone(set_flags, tmp_path):
         assert set_flags(str(file)) == str(file)
 
 
+OLD = {
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_disable_hlo_passes": "tree_reduction_rewriter",
+}
+
+
 def test_compiler_options_are_those_that_jaxlib_knows(set_flags):
     set_flags("", (0, 11, 0))
-    both = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
-    assert xla_flags.compiler_options("cpu") == both
+    assert xla_flags.compiler_options("cpu") == {"xla_backend_optimization_level": 1, **OLD}
     assert xla_flags.compiler_options("gpu") == {}
     set_flags("", (0, 11, 1))
     assert xla_flags.compiler_options("cpu") == {"xla_backend_optimization_level": 1}
@@ -98,7 +103,7 @@ def test_compiler_options_are_those_that_jaxlib_knows(set_flags):
 
 def test_compiler_options_give_way_to_flags(set_flags):
     set_flags("--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters_too=1")
-    assert xla_flags.compiler_options("cpu") == {"xla_cpu_use_fusion_emitters": False}
+    assert xla_flags.compiler_options("cpu") == OLD
 
 
 def test_the_version_is_jaxlibs():
