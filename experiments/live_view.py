@@ -41,6 +41,8 @@ class LiveView:
         self.members, self.config = members, config
         self.run = 0  # programs, of the only member
         self.console = Console(quiet=not processes.is_first())
+        if not self.console.is_terminal:
+            self.console.width = 120  # in a file, nothing is to be wrapped
         self.live = Live(console=self.console, auto_refresh=False)
         self.rows = []
         self.solved = self.ended = 0

@@ -21,6 +21,7 @@ from herjax.picture_files import load_picture
 from herjax.picture_suite import Picture, pictures
 from herjax.population import adapt_population
 from herjax.pretraining import PretrainConfig
+from herjax.recombination import recombine
 from herjax.sampler import Samples, sample
 from herjax.source import ProgramError, format_program, parse_program
 from herjax.stats import pass_at_k, wilson_interval
@@ -58,6 +59,7 @@ __all__ = [
     "pixel_accuracy",
     "prune",
     "random_task",
+    "recombine",
     "sample",
     "save_weights",
     "wilson_interval",

@@ -60,7 +60,7 @@ class AdaptConfig:
     novelty: bool = True  # leave out pictures trained on in an earlier epoch
     minibatch: int = 4  # pairs an optimiser step
     fresh: int = 0  # random pretraining tasks added to each minibatch
-    learning_rate: float = 6e-4  # of Adam, constant; 0: search without learning
+    learning_rate: float = 1e-3  # of Adam, constant; 0: search without learning
     clip: float = 1.0  # global norm of the gradient
     symmetries: bool = False  # turn and mirror, at random, the target of each epoch and every pair
     colour_permutations: bool = True  # likewise replace their colours
@@ -115,7 +115,8 @@ class AdaptConfig:
     @classmethod
     def plain(cls, **changes) -> "AdaptConfig":
         """Plain HER: without recombination, with the settings that were best without it."""
-        return cls(**{"partners": 0, "programs": (32,), "max_epochs": 200, **changes})
+        settings = {"partners": 0, "programs": (32,), "learning_rate": 6e-4, "max_epochs": 200}
+        return cls(**{**settings, **changes})
 
     @property
     def sampled(self) -> int:

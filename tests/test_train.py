@@ -14,6 +14,7 @@ from herjax.tasks import TaskConfig
 from herjax.train import (
     TrainState,
     apply_gradients,
+    bucketed_gradients,
     program_gradients,
     program_loss,
     token_log_probs,
@@ -129,3 +130,23 @@ def test_training_on_one_batch_learns_it(tiny):
         first = loss if first is None else first
     assert loss < 0.1 < 1.0 < first
     assert int(state.step) == 150
+
+
+def test_bucketed_gradients_are_those_of_the_whole_length(tiny):
+    """Whichever bucket holds the programs; a bucket too short would lose draws."""
+    task, programs = random_batch(jax.random.key(2), SIZES, CONFIG, 4)
+    assert int(jnp.max(jnp.sum(programs[..., 0] > 0, axis=1))) == 3
+    weight = jnp.array([1.0, 0.0, 1.0, 1.0])
+    longer = jnp.pad(programs, ((0, 0), (0, 3), (0, 0)))  # 3 of 6 places are empty
+
+    @partial(jax.jit, static_argnums=0)
+    def gradients(lengths):
+        arrays = (tiny.params, task, longer, weight, 25)
+        return bucketed_gradients(tiny.model, *arrays, lengths)
+
+    expected, metrics = gradients((6,))
+    assert float(jnp.abs(jax.tree.leaves(expected)[0]).max()) > 0
+    for lengths in ((3, 6), (2, 6), (1, 4, 6)):
+        found, others = gradients(lengths)
+        chex.assert_trees_all_close(found, expected, atol=1e-5)
+        chex.assert_trees_all_close(others, metrics, atol=1e-5)
