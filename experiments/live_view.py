@@ -11,6 +11,7 @@ from rich.table import Table
 from herjax import processes
 from herjax.adaptation import Result
 from herjax.her import AdaptConfig, EpochMetrics
+from herjax.ops import END, OP
 from herjax.palette import terminal_grid
 from herjax.picture_suite import Picture
 from herjax.population import Advance
@@ -39,7 +40,6 @@ class LiveView:
 
     def __init__(self, members: list[Member], config: AdaptConfig):
         self.members, self.config = members, config
-        self.run = 0  # programs, of the only member
         self.console = Console(quiet=not processes.is_first())
         if not self.console.is_terminal:
             self.console.width = 120  # in a file, nothing is to be wrapped
@@ -68,7 +68,6 @@ class LiveView:
         metrics, epoch = advance.last, advance.epoch - 1
         attempts = metrics.accuracy[: self.config.sampled]
         children = metrics.accuracy[self.config.sampled + self.config.kept :]
-        self.run += int(metrics.run)
         row = (
             f"{epoch}",
             percent(attempts.mean()),
@@ -78,7 +77,7 @@ class LiveView:
             f"{metrics.new}",
             f"{metrics.draws:.1f}",
             f"{advance.epoch * self.config.sampled}",
-            f"{self.run}",
+            f"{advance.run}",
             f"{seconds:.1f}",
         )
         if not self.console.is_terminal:
@@ -92,7 +91,8 @@ class LiveView:
     def _pictures(self, metrics: EpochMetrics) -> Table:
         """The best program's picture, after its parent's if it is a child."""
         shown = Table.grid(padding=(0, 3))
-        best = int(np.argmax(metrics.accuracy))
+        draws = (metrics.program[..., OP] != END).sum(axis=1)
+        best = int(np.argmax(metrics.accuracy - 1e-6 * draws))  # as an epoch chooses it
         parents = self.config.sampled + self.config.kept
         pictures = [("best", metrics.best_picture)]
         if best >= parents:
@@ -111,12 +111,13 @@ class LiveView:
                 f"{advance.epoch}",
                 percent(advance.best_accuracy),
                 f"{advance.epoch * self.config.sampled}",
+                f"{advance.run}",
                 f"{seconds:.1f}",
             )
             for member, advance, seconds in running
         ]
         fits = max(self.console.height - 6, 3)
-        columns = ("task", "seed", "epoch", "best", "sampled", "seconds")
+        columns = ("task", "seed", "epoch", "best", "sampled", "run", "seconds")
         table = self._table(columns, rows[:fits])
         table.caption = f"{self.ended} of {len(self.members)} ended, {self.solved} solved"
         if len(rows) > fits:

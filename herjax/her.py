@@ -179,7 +179,7 @@ class AdaptState:
     remembered: Array  # int32 [], pictures ever remembered; the oldest are overwritten
     best_program: Array  # int32 [N, 6], canonical
     best_accuracy: Array  # float32 [], of best_program; -1 before the first epoch
-    kept: Array  # int32 [E, N, 6], the best programs of different pictures, canonical
+    kept: Array  # int32 [max(E, 1), N, 6], the best programs of different pictures, canonical
     heat: Array  # float32 [], 1 or more: what the temperatures are multiplied by
     key: Array
     history: EpochMetrics  # a row an epoch, max_epochs in front of every shape; 0 beyond `epoch`
@@ -330,7 +330,8 @@ def init_adaptation(
         remembered=jnp.int32(0),
         best_program=jnp.zeros((draws, RECORD_SIZE), jnp.int32),
         best_accuracy=jnp.float32(-1.0),
-        kept=jnp.zeros((config.kept, draws, RECORD_SIZE), jnp.int32),
+        # Without any kept one is there all the same: a checkpoint cannot hold an empty array.
+        kept=jnp.zeros((max(config.kept, 1), draws, RECORD_SIZE), jnp.int32),
         heat=jnp.float32(1.0),
         key=key,
         history=history,
@@ -480,7 +481,7 @@ def all_attempts(
     programs = sample_programs(model, state.train.params, task, config, sample_key, state.heat)
     run = jnp.int32(len(programs))
     if config.partners:
-        parents = jnp.concatenate([programs, state.kept])
+        parents = jnp.concatenate([programs, state.kept[: config.kept]])
         children, offered = recombine(parents, task, config.partners, order_key)
         programs = jnp.concatenate([parents, children])
         run += offered + len(children)
@@ -521,7 +522,7 @@ def adapt_epoch(model: Decoder, state: AdaptState, task: Task, config: AdaptConf
 
     worth = accuracy - 1e-6 * draws  # more pixels right, then fewer draws
     best = jnp.argmax(worth)
-    _, kept = jax.lax.top_k(jnp.where(distinct, worth, -1.0), config.kept)
+    _, kept = jax.lax.top_k(jnp.where(distinct, worth, -1.0), len(state.kept))
     better = accuracy[best] > state.best_accuracy
     sampled = config.sampled
     different = keep_shortest(hashes[:sampled], draws[:sampled], draws[:sampled] > 0)

@@ -93,6 +93,7 @@ class Advance(NamedTuple):
     member: int  # its index
     epoch: int  # epochs done
     best_accuracy: float
+    run: int  # programs run in all epochs
     last: EpochMetrics  # of its last epoch
     ended: AdaptState | None  # its last state, if it has ended
 
@@ -104,6 +105,7 @@ class _Progress:
     epoch: Array  # int32 [S]
     running: Array  # bool [S]
     best_accuracy: Array  # float32 [S]
+    run: Array  # int32 [S]
     last: EpochMetrics  # [S, ...]
 
 
@@ -149,7 +151,8 @@ def _progress(state, mesh):
         return jax.tree.map(lambda rows: rows[epoch - 1], history)
 
     row = jax.vmap(last)(state.history, state.epoch)
-    progress = _Progress(state.epoch, state.running, state.best_accuracy, row)
+    run = jnp.sum(state.history.run, axis=1)
+    progress = _Progress(state.epoch, state.running, state.best_accuracy, run, row)
     return jax.lax.with_sharding_constraint(progress, replicated(mesh))
 
 
@@ -250,7 +253,8 @@ class Population:
             if not mine.running:
                 ended = call_kept(_take, self.state, slot, mesh=self.mesh)
             member = int(self.members[slot])
-            advances.append(Advance(member, int(mine.epoch), mine.best_accuracy, mine.last, ended))
+            done = int(mine.epoch), mine.best_accuracy, int(mine.run)
+            advances.append(Advance(member, *done, mine.last, ended))
             if ended is not None:
                 self.members[slot] = -1
         return advances

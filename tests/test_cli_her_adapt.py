@@ -93,6 +93,24 @@ def test_her_adapt_keeps_a_finished_run_and_refuses_another_in_its_folder(adapte
     assert contents(workdir) == before
 
 
+@pytest.mark.parametrize("options", [["--plain"], ["--learning_rate=0", "--keep=0"]])
+def test_without_kept_programs_there_are_checkpoints_too(tiny_weights, tmp_path, options):
+    arguments = [
+        "--task=9-squares",
+        f"--checkpoint={tiny_weights}",
+        "--programs=4",
+        "--max_draws=4",
+    ]
+    arguments += ["--max_epochs=2", "--minibatch=2", "--save_every=0", *options]
+    arguments += ["--partners=3"] if "--plain" not in options else []
+    code, _, err = run("her_adapt", *arguments, f"--workdir={tmp_path / 'run'}")
+    assert (code, err) == (0, "")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["programs_sampled"] == 8
+    assert (result["programs_run"] == 8) == ("--plain" in options)
+    assert list((tmp_path / "run" / "checkpoints").rglob("2"))
+
+
 def test_a_run_from_before_recombination_is_refused_with_the_reason(adapted, tmp_path):
     workdir = tmp_path / "old"
     workdir.mkdir()
