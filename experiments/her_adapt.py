@@ -33,6 +33,7 @@ from herjax.model import DTYPES
 from herjax.population import CHUNK, Population, by_shape
 from herjax.report import make_overview, make_report
 from herjax.source import format_script
+from herjax.stats import percent
 from herjax.weights import BASES, Pretrained, pretrained_for, save_weights, write_atomically
 
 TASK = flags.DEFINE_string(
@@ -215,7 +216,7 @@ def write_summary(workdir: pathlib.Path, members: list[Member], results: list[di
             "task": result["task"],
             "seed": result["seed"],
             "solved": "yes" if result["solved"] else "no",
-            "best": f"{max(result['best_accuracy']):.1%}",
+            "best": percent(max(result["best_accuracy"])),
             "programs sampled": result["programs_sampled"],
             "programs run": result["programs_run"],
             "draws": result["draws"],

@@ -95,7 +95,7 @@ class LiveView:
         best = int(np.argmax(metrics.accuracy - 1e-6 * draws))  # as an epoch chooses it
         parents = self.config.sampled + self.config.kept
         pictures = [("best", metrics.best_picture)]
-        if best >= parents:
+        if best >= parents and 4 * len(metrics.best_picture[0]) + 3 <= self.console.width:
             parent = metrics.program[best - parents]
             canvas = stages(parent, self.members[0].picture.input)[-1]
             pictures = [("its parent", canvas), ("best, a child", metrics.best_picture)]
@@ -142,9 +142,9 @@ class LiveView:
         )
 
     def _table(self, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
-        table = Table(*columns)
+        table = Table(*columns, box=None, pad_edge=False)  # ten columns fit into 80 characters
         for column in table.columns:
-            column.justify = "right"
+            column.justify, column.no_wrap = "right", True
         for row in rows:
             table.add_row(*row)
         return table

@@ -39,7 +39,7 @@ from herjax.ops import RECORD_SIZE
 from herjax.program_cache import call_kept
 from herjax.recombination import recombine
 from herjax.sampler import sample
-from herjax.sharding import whole
+from herjax.sharding import left_to_compiler, whole
 from herjax.tasks import Task, TaskConfig, canonical_program, random_task
 from herjax.train import TrainState, apply_gradients, bucketed_gradients
 
@@ -52,7 +52,7 @@ class AdaptConfig:
     temperatures: tuple[float, ...] = (0.9,)
     min_distinct: float = 0.9  # share of different pictures under which the temperatures rise
     greedy: bool = False  # one program more an epoch, of the best token everywhere
-    partners: int = 15  # whose draws each program of an epoch is offered; 0: plain HER
+    partners: int = 15  # whose draws each program is offered, at most all others; 0: plain HER
     keep: int = 4  # best programs so far that are recombined in every epoch
     select: str = "best"  # which new pictures to train on: a key of SELECT
     fraction: float = 0.25  # of the A programs of an epoch, the most that are trained on
@@ -179,7 +179,8 @@ class AdaptState:
     remembered: Array  # int32 [], pictures ever remembered; the oldest are overwritten
     best_program: Array  # int32 [N, 6], canonical
     best_accuracy: Array  # float32 [], of best_program; -1 before the first epoch
-    kept: Array  # int32 [max(E, 1), N, 6], the best programs of different pictures, canonical
+    # int32 [max(E, 1), N, 6], the best programs, of different pictures if there are so many
+    kept: Array
     heat: Array  # float32 [], 1 or more: what the temperatures are multiplied by
     key: Array
     history: EpochMetrics  # a row an epoch, max_epochs in front of every shape; 0 beyond `epoch`
@@ -205,12 +206,12 @@ def keep_shortest(hashes: Array, draws: Array, valid: Array) -> Array:
     """Exactly one program for each distinct picture: the one of fewest draws, then the first.
 
     Args:
-      hashes: uint32 [G, 2], of the programs' pictures.
-      draws: int32 [G], their lengths.
-      valid: bool [G], the others are never kept.
+      hashes: uint32 [A, 2], of the programs' pictures.
+      draws: int32 [A], their lengths.
+      valid: bool [A], the others are never kept.
 
     Returns:
-      bool [G].
+      bool [A].
     """
     index = jnp.arange(len(draws))
     same = jnp.all(hashes[:, None] == hashes[None, :], axis=-1) & valid[None, :]
@@ -220,7 +221,7 @@ def keep_shortest(hashes: Array, draws: Array, valid: Array) -> Array:
 
 
 def is_remembered(hashes: Array, memory: Array) -> Array:
-    """bool [G]: which hashes [G, 2] are in memory [M, 2]."""
+    """bool [A]: which hashes [A, 2] are in memory [M, 2]."""
     return jnp.any(jnp.all(hashes[:, None] == memory[None, :], axis=-1), axis=1)
 
 
@@ -234,7 +235,7 @@ def remember(memory: Array, remembered: Array, hashes: Array, chosen: Array) -> 
 
 
 def select_all(accuracy: Array, candidate: Array, count: int) -> Array:
-    """Every candidate. bool [G], as all selections."""
+    """Every candidate. bool [A], as all selections."""
     return candidate
 
 
@@ -258,7 +259,7 @@ SELECT: dict[str, Callable] = {
 
 
 def order_sorted(key: Array, accuracy: Array) -> Array:
-    """Ascending accuracy, the best last: a sort key float32 [G], as all orders."""
+    """Ascending accuracy, the best last: a sort key float32 [A], as all orders."""
     return accuracy
 
 
@@ -438,6 +439,8 @@ def train_on(
     size = config.minibatch
     limit = task.target.size
     draws = pairs.program.shape[1]
+    # Devices that choose different branches must not communicate inside them.
+    lengths = (draws,) if left_to_compiler() else length_buckets(draws)
 
     def minibatch(i, carry):
         state, total = carry
@@ -464,7 +467,7 @@ def train_on(
             weight = jnp.concatenate([weight, jnp.ones(config.fresh)])
 
         grads, metrics = bucketed_gradients(
-            model, state.params, batch, program, weight, limit, length_buckets(draws)
+            model, state.params, batch, program, weight, limit, lengths
         )
         return apply_gradients(state, grads, optimizer), total + metrics["loss"]
 
@@ -507,13 +510,14 @@ def adapt_epoch(model: Decoder, state: AdaptState, task: Task, config: AdaptConf
     distinct = keep_shortest(hashes, draws, draws > 0)
     candidate = distinct & ~is_remembered(hashes, state.memory) if config.novelty else distinct
     chosen = SELECT[config.select](accuracy, candidate, config.pairs) & ~solved
+    chosen &= config.learning_rate > 0  # without, a control, nothing is trained on
     rank = jnp.where(chosen, ORDER[config.order](order_key, accuracy), jnp.inf)
     order = jnp.argsort(rank, stable=True)[: config.pairs]
     count = jnp.sum(chosen)
 
     pairs = jax.tree.map(lambda leaf: leaf[order], attempts)
     train, loss = state.train, jnp.float32(0.0)
-    if config.learning_rate:  # without, as a control, nothing is computed
+    if config.learning_rate > 0:
         train, loss = train_on(model, train, task, pairs, count, config, train_key)
     # Weights that are not finite sample garbage, and train on nothing: tell from here.
     weights, _ = ravel_pytree(whole(train.params))  # one array, so one kernel to compile

@@ -167,7 +167,7 @@ def accuracy_distribution(
     draw_axes(axes, epochs, few)
     if with_children:
         marks = [Patch(color=colour, alpha=0.7) for colour in (ATTEMPTS, CHILDREN)]
-        names = ["attempts: sampled", "children: with draws of others on top"]
+        names = ["attempts: sampled", "children: with draws of others, without needless ones"]
         figure.legend(marks, names, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
     save(figure, path)
 

@@ -266,7 +266,8 @@ class Population:
             shape = (len(members), *leaf.shape[1:])
             return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=replicated(self.mesh))
 
-        return jax.tree.map(saved, jax.eval_shape(self._start))
+        arrays, static = self._to_start()
+        return jax.tree.map(saved, jax.eval_shape(partial(_start, **static), *arrays))
 
     def restore(self, state: AdaptState, members: Sequence[int], ended: set[int]) -> None:
         """Go on from a saved state, of whatever mesh; members in ``ended`` are left out."""
@@ -285,10 +286,11 @@ class Population:
         """What belongs to the member in each slot; the first member's for empty ones."""
         return of_members[np.maximum(self.members, 0)]
 
-    def _start(self) -> AdaptState:
+    def _to_start(self) -> tuple[tuple, dict]:
+        """The arguments of ``_start``: arrays, and static ones."""
         arrays = self.params, self._of_slots(self.key_data), self.members >= 0
         shape = self.tasks.target.shape[1:]
-        return call_kept(_start, *arrays, config=self.config, shape=shape, mesh=self.mesh)
+        return arrays, {"config": self.config, "shape": shape, "mesh": self.mesh}
 
     def _fill(self) -> None:
         """Put waiting members into empty slots; without any, halve a batch that is half empty."""
@@ -296,7 +298,11 @@ class Population:
         if len(empty):
             self.members[empty] = self.waiting[: len(empty)]
             self.waiting = self.waiting[len(empty) :]
-            new, fill = self._start(), np.isin(np.arange(len(self.members)), empty)
+            arrays, static = self._to_start()
+            new, fill = (
+                call_kept(_start, *arrays, **static),
+                np.isin(np.arange(len(self.members)), empty),
+            )
             fresh = self.state is None
             self.state = new if fresh else _replace(self.state, fill, new, self.mesh)
         kept = np.flatnonzero(self.members >= 0)

@@ -69,8 +69,7 @@ def recombine(programs: Array, task: Task, partners: int, key: Array) -> tuple[A
     length, offered = _offer_all(
         pack_cells(task.input == task.target), pack_cells(masks), pack_cells(hits), partners
     )
-    offers = jnp.stack([jnp.roll(ring, -1 - i, axis=0) for i in range(partners)], axis=1)
-    children = jax.vmap(_with_taken)(ring, length.T, offers.reshape(len(ring), -1, RECORD_SIZE))
+    children = jax.vmap(_with_taken, (0, 1, None))(jnp.arange(len(ring)), length, ring)
     offered += jnp.sum(draw_count(children))
     children = jax.vmap(prune, (0, None, None))(children, task.input, task.target)
     return children[jnp.argsort(order)], offered
@@ -111,9 +110,12 @@ def _offer_all(blank: Array, masks: Array, hits: Array, partners: int) -> tuple[
     return draws - left.reshape(-1, parents), jnp.sum(offered)
 
 
-def _with_taken(program: Array, length: Array, offers: Array) -> Array:
-    """A parent's records [N, 6], then those of the offers [D, 6] that made its length (int [D])."""
-    place = jnp.arange(len(program))
-    index = jnp.searchsorted(length, place + 1)  # the first offer after which there are so many
-    added = offers.at[index].get(mode="fill", fill_value=END)
-    return jnp.where((place >= draw_count(program))[:, None], added, program)
+def _with_taken(parent: Array, length: Array, ring: Array) -> Array:
+    """Records [N, 6] of a parent (int []), then of those of D offers that made its ``length`` [D]."""
+    parents, draws, _ = ring.shape
+    place = jnp.arange(draws)
+    offer = jnp.searchsorted(length, place + 1)  # the first one after which there are so many
+    distance, draw = jnp.divmod(offer, draws)
+    added = ring[(parent + 1 + distance) % parents, draw]
+    added = jnp.where((offer < len(length))[:, None], added, END)
+    return jnp.where((place >= draw_count(ring[parent]))[:, None], added, ring[parent])

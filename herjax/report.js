@@ -78,11 +78,12 @@ function origins(entry, E) {
   const all = entriesOf(E), parents = [...all.attempt, ...all.kept];
   const draws = DRAWS(entry.program), from = draws.map(() => -1), givers = [];
   const left = giver => draws.filter((draw, i) => from[i] < 0 && DRAWS(giver.program).includes(draw)).length;
-  for (let giver = parents.find(each => each.program === entry.parent); giver;) {
+  const next = () => parents.reduce((best, each) => left(each) > (best ? left(best) : 0) ? each : best, null);
+  const parent = parents.find(each => each.program === entry.parent);  // none: the blank input
+  for (let giver = parent || next(); giver; giver = next()) {
     const held = DRAWS(giver.program);
     draws.forEach((draw, i) => { if (from[i] < 0 && held.includes(draw)) from[i] = givers.length; });
-    givers.push({...giver, name: givers.length ? `partner ${givers.length}` : "parent"});
-    giver = parents.reduce((best, each) => left(each) > (best ? left(best) : 0) ? each : best, null);
+    givers.push({...giver, name: giver === parent ? "parent" : `partner ${givers.length + !parent}`});
   }
   return {givers, from};
 }
@@ -131,7 +132,8 @@ function choose(entry, E) {
     line.onclick = () => { $("step").value = i + 1; $("step").oninput(); };
   });
   stepper.stop();
-  $("step").max = $("step").value = draws.length;
+  $("step").max = draws.length;  // first: a value is held to the bound that there is
+  $("step").value = draws.length;
   $("step").oninput = () => showStep(draws, +$("step").value);
   $("step").oninput();
 }
@@ -289,7 +291,7 @@ curve("Length of the programs", "draws", [["mean draws a program", "mean", colum
 const sampled = D.epochs.reduce((sum, E) => sum + E.attempts.length, 0);
 const run = column("run").reduce((a, b) => a + b, 0);
 const record = Math.max(...attempts, ...children.filter(v => v !== null));
-$("summary").textContent = `${record === CELLS ? "Solved" : `Not solved (best ${percent(record)})`} after` +
+$("summary").textContent = `${D.solved ? "Solved" : `Not solved (best ${percent(record)})`} after` +
   ` ${count(last + 1, "epoch")}, ${count(sampled, "program")} sampled${run > sampled ? `, ${run.toLocaleString("en")} run` : ""}.`;
 
 const numbers = {"epoch": E => D.epochs.indexOf(E) + 1, "sampled": E => E.attempts.length, "kept": E => E.kept.length,
@@ -321,7 +323,8 @@ Object.entries(D.about).forEach(([name, value]) => {
   make("td", typeof value === "object" ? JSON.stringify(value) : value, line);
 });
 paint($("target"), D.target);
-$("epoch").max = $("epoch").value = last;
+$("epoch").max = last;
+$("epoch").value = last;
 $("epochs").hidden = last === 0;
 $("epoch").oninput = () => showEpoch(+$("epoch").value);
 player($("play"), $("epoch"), () => Math.min(Math.max(6000 / last, 250), 1200));

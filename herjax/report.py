@@ -42,6 +42,7 @@ def make_report(
     table = _Programs(picture.target.shape)
     data = {
         "title": title,
+        "solved": bool(history.solved.any()),
         "shape": picture.target.shape,
         "palette": PALETTE,
         "input": _digits(picture.input),

@@ -79,9 +79,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def whole(tree: Any) -> Any:
     """Inside ``shard_map``: not split over the axes that are left to the compiler, if any are."""
-    if AxisType.Auto not in jax.sharding.get_abstract_mesh().axis_types:
-        return tree
-    return jax.lax.with_sharding_constraint(tree, P())
+    return jax.lax.with_sharding_constraint(tree, P()) if left_to_compiler() else tree
+
+
+def left_to_compiler() -> bool:
+    """Inside ``shard_map``: is there an axis whose communication the compiler decides on?"""
+    return AxisType.Auto in jax.sharding.get_abstract_mesh().axis_types
 
 
 def over_data(batch: Any, mesh: Mesh | None) -> Any:

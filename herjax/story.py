@@ -1,7 +1,8 @@
 """What an adaptation did, put into order for figures and pages. Works on NumPy arrays.
 
 An epoch samples *attempts*. With recombination these and the programs *kept* from earlier epochs
-are the parents, and each parent has a *child*: its program with draws of the others on top.
+are the parents, and each parent has a *child*: its program with draws of the others on top, and
+without needless ones.
 
 Letters: E epochs, A rows of an epoch, G attempts, N draws, R rows and C columns of a picture.
 """
@@ -32,7 +33,7 @@ class Rows(NamedTuple):
 
     attempts: np.ndarray  # int [G]
     kept: np.ndarray  # int, without those where nothing was kept yet
-    children: np.ndarray  # int, of those that accepted a draw
+    children: np.ndarray  # int, of those that differ from their parent
     parents: np.ndarray  # int, of each child
 
 
@@ -135,13 +136,14 @@ def film(
 ) -> tuple[list[Moment], list[int]]:
     """The highlights, then the program that was found draw by draw; and the milliseconds of each.
 
-    So even one epoch is a film. Both parts last seconds, however many frames they have.
+    So even one epoch is a film; of many, a hundred moments are shown.
 
     Args:
       picture, history, sampled, kept: as of ``highlights``.
       program: records [N, 6], the best found.
     """
     best = highlights(picture, history, sampled, kept)
+    best = [best[i] for i in np.unique(np.linspace(0, len(best) - 1, 100).astype(int))]
     drawn = build_up(picture, program, history.program.shape[2])
     each = int(np.clip(8000 / len(best), 80, 1500))
     draw = int(np.clip(3000 / len(drawn), 80, 500))
