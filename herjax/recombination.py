@@ -111,7 +111,7 @@ def _offer_all(blank: Array, masks: Array, hits: Array, partners: int) -> tuple[
 
 
 def _with_taken(parent: Array, length: Array, ring: Array) -> Array:
-    """Records [N, 6] of a parent (int []), then of those of D offers that made its ``length`` [D]."""
+    """Records [N, 6] of a parent (int []), then of those of D offers that raised its length [D]."""
     parents, draws, _ = ring.shape
     place = jnp.arange(draws)
     offer = jnp.searchsorted(length, place + 1)  # the first one after which there are so many

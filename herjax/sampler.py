@@ -3,8 +3,8 @@
 All programs stand at the same slot of their draw at the same time. A turn of the loop chooses one
 token of every program, through the small head of its slot, and passes it through the decoder, which
 stands in the compiled program only once. The cache holds one entry a draw. The loop stops when
-every program has ended. (Members in one batch, as on accelerators, compute the heads of all slots in
-each turn.)
+every program has ended. (Members in one batch, as on accelerators, compute the heads of all slots
+in each turn.)
 """
 
 import chex

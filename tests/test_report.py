@@ -268,6 +268,14 @@ def test_many_epochs_in_chromium(browser, page, tmp_path, width, scheme):
         assert sum(times) == PROGRAMS
         assert max(times) > 1
 
+        lengths = [int(text.split()[0]) for text in tab.locator("#stepNumber").all_inner_texts()]
+        for place in range(buttons.count()):  # also a longer program after a shorter one
+            buttons.nth(place).click()
+            step, _, count = tab.inner_text("#stepNumber").split()
+            assert step == count
+            lengths.append(int(count))
+        assert any(a < b for a, b in zip(lengths, lengths[1:]))
+
         buttons.nth(0).focus()
         for place in (1, 2):
             tab.keyboard.press("ArrowRight")

@@ -86,7 +86,7 @@ def test_accuracies_are_those_of_programs_alone():
     assert [part.tolist() for part in second] == [[0.5, 0.0], [0.25, 1.0]]
 
 
-@pytest.mark.parametrize(("epochs", "best"), [(1, 2), (3, 6), (60, 120)])
+@pytest.mark.parametrize(("epochs", "best"), [(1, 2), (3, 6), (60, 100), (500, 100)])
 def test_film_ends_with_the_program_draw_by_draw_and_lasts_seconds(epochs, best):
     moments, milliseconds = film(PICTURE, history_of(*[FIRST] * epochs), of(3, 1)[:2], 2, 2)
     assert len(moments) == len(milliseconds) == best + 3
