@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,6 +112,18 @@ def test_a_population_goes_on_from_a_saved_state_on_another_mesh(tiny, tasks, al
     assert sorted(ended) == [0, 1, 2, 3, 4]
     for member, state in ended.items():
         assert_same(make_result(state, CONFIG), alone[member], tolerance=1e-3)
+
+
+def test_members_split_over_model_may_end_at_different_times(tiny, tasks):
+    """Long programs, for which training has two branches: a collective in one would never end."""
+    config = dataclasses.replace(CONFIG, max_draws=70, max_epochs=2)
+    mine, seeds = tasks[2:4], SEEDS[2:4]
+    mesh = make_mesh({"data": 2, "model": 2})
+    results = herjax.adapt_population(tiny, mine, keys(seeds), config=config, mesh=mesh)
+    assert [len(result.history) for result in results] == [2, 1]
+    for result, task, seed in zip(results, mine, seeds):
+        alone = herjax.adapt(task.target, params=tiny, seed=seed, config=config)
+        assert_same(result, alone, tolerance=1e-3)
 
 
 def test_not_finite_loss_is_named(tiny, tasks):
