@@ -161,7 +161,10 @@ def _advance(state, tasks, epochs, model, config, mesh, vectorize):
     """Every device runs its own members; there is no communication over "data"."""
 
     def run(member):
-        return adapt_epochs(model, *member, config, epochs)
+        # A loop over one member is none: it must not be fused with what is around it, or its bits
+        # depend on how many there are.
+        member = jax.lax.optimization_barrier(member)
+        return jax.lax.optimization_barrier(adapt_epochs(model, *member, config, epochs))
 
     def run_all(*members):
         return jax.vmap(run)(members) if vectorize else jax.lax.map(run, members)
