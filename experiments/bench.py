@@ -24,19 +24,22 @@ from rich.table import Table
 from skimage import draw as skimage_draw
 
 import herjax
-from experiments import cli
-from herjax import costs, her, program_cache
-from herjax.her import AdaptConfig
-from herjax.model import DTYPES
-from herjax.ops import COLUMN, LINE, RECTANGLE, ROW, SOURCE_OPS
-from herjax.population import Population
-from herjax.pretraining import PRESETS, init_state, pretrain_step
-from herjax.recombination import recombine
-from herjax.sampler import sample
-from herjax.sharding import over_data, replicated
-from herjax.tasks import random_program
-from herjax.weights import pretrained_for, write_atomically
-from herjax.xla_flags import compiler_options
+from herjax.commands import cli
+from herjax.decoder import costs
+from herjax.decoder.model import DTYPES
+from herjax.decoder.sampler import sample
+from herjax.decoder.weights import pretrained_for
+from herjax.dsl.ops import COLUMN, LINE, RECTANGLE, ROW, SOURCE_OPS
+from herjax.learning import her
+from herjax.learning.config import AdaptConfig
+from herjax.learning.population import Population
+from herjax.learning.pretraining import PRESETS, init_state, pretrain_step
+from herjax.learning.recombination import recombine
+from herjax.runtime import program_cache
+from herjax.runtime.files import write_atomically
+from herjax.runtime.sharding import over_data, replicated
+from herjax.runtime.xla_flags import compiler_options
+from herjax.tasks.random import random_program
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/bench", "Folder for bench.json.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")

@@ -7,8 +7,8 @@ fonts-noto-color-emoji 2.042-0+deb12u1, in /usr/share/fonts/truetype/noto) and P
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from experiments import cli
-from herjax.palette import nearest_colours
+from herjax.commands import cli
+from herjax.tasks.palette import nearest_colours
 
 SIDE = 20  # cells
 FONT_SIZE = 109  # the only one that the font has bitmaps of

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 import herjax
-from experiments import cli
-from herjax.her import AdaptConfig, attempt
-from herjax.weights import write_atomically
+from herjax.commands import cli
+from herjax.learning.attempts import attempt
+from herjax.learning.config import AdaptConfig
+from herjax.runtime.files import write_atomically
 
 SAMPLES = flags.DEFINE_integer("samples", 256, "Programs for each picture.", lower_bound=1)
 TEMPERATURE = flags.DEFINE_float("temperature", 0.5, "Of sampling.")

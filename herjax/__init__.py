@@ -1,40 +1,56 @@
 """herjax: small decoders that teach themselves to draw, by Hindsight Experience Replay in JAX."""
 
-from herjax import xla_flags
+from herjax.runtime import xla_flags
 
 xla_flags.keep_reductions_in_xla()  # before JAX starts
 
-from herjax.adaptation import Result, adapt, make_task
-from herjax.checkpoint import CheckpointError
-from herjax.executor import execute, prune
-from herjax.her import (
-    AdaptConfig,
+from herjax.decoder.model import Decoder, ModelConfig
+from herjax.decoder.sampler import Samples, sample
+from herjax.decoder.weights import Pretrained, load_pretrained, save_weights
+from herjax.dsl.executor import execute, prune
+from herjax.dsl.source import ProgramError, format_program, parse_program
+from herjax.learning.adaptation import Result, adapt
+from herjax.learning.attempts import Attempts, Pairs
+from herjax.learning.config import AdaptConfig
+from herjax.learning.epoch import (
     AdaptState,
     EpochMetrics,
     adapt_epoch,
     adapt_epochs,
     init_adaptation,
 )
-from herjax.metrics import pixel_accuracy
-from herjax.model import Decoder, ModelConfig
-from herjax.picture_files import load_picture
-from herjax.picture_suite import Picture, pictures
-from herjax.population import adapt_population
-from herjax.pretraining import PretrainConfig
-from herjax.recombination import recombine
-from herjax.sampler import Samples, sample
-from herjax.source import ProgramError, format_program, parse_program
+from herjax.learning.hindsight import hindsight
+from herjax.learning.learner import Learner, Update, make_optimizer, program_log_probs
+from herjax.learning.population import adapt_population
+from herjax.learning.pretraining import PretrainConfig
+from herjax.learning.recombination import recombine
+from herjax.learning.selection import (
+    order_reversed,
+    order_shuffled,
+    order_sorted,
+    select_all,
+    select_best,
+    select_diverse,
+)
+from herjax.learning.train import TrainState, apply_gradients
+from herjax.runtime.checkpoint import CheckpointError
 from herjax.stats import pass_at_k, wilson_interval
-from herjax.tasks import Task, TaskConfig, random_task
-from herjax.weights import Pretrained, load_pretrained, save_weights
+from herjax.tasks.files import load_picture
+from herjax.tasks.metrics import pixel_accuracy
+from herjax.tasks.random import TaskConfig, random_task
+from herjax.tasks.suite import Picture, pictures
+from herjax.tasks.task import Task, make_task
 
 __all__ = [
     "AdaptConfig",
     "AdaptState",
+    "Attempts",
     "CheckpointError",
     "Decoder",
     "EpochMetrics",
+    "Learner",
     "ModelConfig",
+    "Pairs",
     "Picture",
     "PretrainConfig",
     "Pretrained",
@@ -43,24 +59,36 @@ __all__ = [
     "Samples",
     "Task",
     "TaskConfig",
+    "TrainState",
+    "Update",
     "adapt",
     "adapt_epoch",
     "adapt_epochs",
     "adapt_population",
+    "apply_gradients",
     "execute",
     "format_program",
+    "hindsight",
     "init_adaptation",
     "load_picture",
     "load_pretrained",
+    "make_optimizer",
     "make_task",
+    "order_reversed",
+    "order_shuffled",
+    "order_sorted",
     "parse_program",
     "pass_at_k",
     "pictures",
     "pixel_accuracy",
+    "program_log_probs",
     "prune",
     "random_task",
     "recombine",
     "sample",
     "save_weights",
+    "select_all",
+    "select_best",
+    "select_diverse",
     "wilson_interval",
 ]

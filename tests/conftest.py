@@ -18,8 +18,8 @@ import jax
 import pytest
 
 import herjax
-from herjax.model import Decoder, ModelConfig
-from herjax.pretraining import init_params
+from herjax.decoder.model import Decoder, ModelConfig
+from herjax.learning.pretraining import init_params
 
 # Before JAX makes it: herjax keeps no programs where others may write.
 os.makedirs(os.environ["JAX_COMPILATION_CACHE_DIR"], 0o700, exist_ok=True)

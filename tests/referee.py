@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from herjax import drawing
-from herjax.ops import ARGUMENT_COLUMNS, END, OPS
+from herjax.dsl import drawing
+from herjax.dsl.ops import ARGUMENT_COLUMNS, END, OPS
 
 ALL_OPS = len(OPS)
 

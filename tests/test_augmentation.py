@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.augmentation import (
+from herjax.dsl.ops import LINE, OP
+from herjax.learning.attempts import augment_pair
+from herjax.tasks.augmentation import (
     augment_canvas,
     augment_program,
     inverse,
     random_augmentation,
 )
-from herjax.her import augment_pair
-from herjax.ops import LINE, OP
-from herjax.tasks import random_program
+from herjax.tasks.random import random_program
 from tests import referee
 
 SHAPES = [(5, 5), (4, 7)]

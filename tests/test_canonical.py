@@ -2,9 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from herjax.canonical import order_draws, simplify_draws
-from herjax.ops import LINE, SOURCE_OPS
-from herjax.tasks import canonical_program
+from herjax.dsl.canonical import canonical_program, order_draws, simplify_draws
+from herjax.dsl.ops import LINE, SOURCE_OPS
 from tests import referee
 
 HEIGHT, WIDTH = 4, 5

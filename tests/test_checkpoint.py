@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from herjax.checkpoint import CheckpointError, Checkpoints, checksums
-from herjax.sharding import make_mesh, state_shardings
+from herjax.runtime.checkpoint import CheckpointError, Checkpoints, checksums
+from herjax.runtime.sharding import make_mesh, state_shardings
 
 # What Orbax leaves behind when a file is damaged.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -7,8 +7,8 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import cli
-from herjax import program_cache
+from herjax.commands import cli
+from herjax.runtime import program_cache
 from tests.command_line import contents, run
 
 FLAGS = flags.FLAGS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import herjax
-from experiments import cli, her_adapt
+from herjax.commands import cli, her_adapt
 from tests import referee
 from tests.command_line import contents, run, start, stop_once, without_times
 

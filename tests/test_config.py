@@ -3,9 +3,9 @@ import dataclasses
 import pytest
 from absl import flags
 
-from herjax.config import define_flags, from_dict, read_flags
-from herjax.her import AdaptConfig
-from herjax.pretraining import PretrainConfig
+from herjax.learning.config import AdaptConfig
+from herjax.learning.pretraining import PretrainConfig
+from herjax.runtime.config import define_flags, from_dict, read_flags
 
 
 def parse(config, *arguments):

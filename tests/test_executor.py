@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.executor import OUTSIDE, draw_count, draw_masks, execute, keep_draws, prune, top_draw
-from herjax.ops import LINE, PIXEL
+from herjax.dsl.executor import (
+    OUTSIDE,
+    draw_count,
+    draw_masks,
+    execute,
+    keep_draws,
+    prune,
+    top_draw,
+)
+from herjax.dsl.ops import LINE, PIXEL
 from tests import referee
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from herjax import grammar
-from herjax.ops import OPS
+from herjax.dsl import grammar
+from herjax.dsl.ops import OPS
 from tests import referee
 
 

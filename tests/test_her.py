@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax import her
-from herjax.adaptation import epoch_metrics
-from herjax.her import AdaptConfig
-from herjax.ops import PIXEL
-from herjax.sampler import Samples
-from herjax.train import program_loss
+from herjax.decoder.sampler import Samples
+from herjax.dsl.ops import PIXEL
+from herjax.learning import her
+from herjax.learning.adaptation import epoch_metrics
+from herjax.learning.config import AdaptConfig
+from herjax.learning.train import program_loss
 from tests import referee
 
 

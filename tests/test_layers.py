@@ -4,7 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from herjax.layers import attend, narrowing
+from herjax.decoder.layers import attend, narrowing
 
 
 def gradients(function, *args):

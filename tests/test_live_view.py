@@ -6,10 +6,11 @@ import pytest
 from rich.console import Console
 
 import herjax
-from experiments.live_view import LiveView, Member
-from herjax.her import AdaptConfig, EpochMetrics
-from herjax.ops import PIXEL
-from herjax.population import Advance
+from herjax.commands.live_view import LiveView, Member
+from herjax.dsl.ops import PIXEL
+from herjax.learning.config import AdaptConfig
+from herjax.learning.epoch import EpochMetrics
+from herjax.learning.population import Advance
 
 CONFIG = AdaptConfig(programs=(2,), keep=1, partners=2)  # A = 6: 2 sampled, 1 kept, 3 children
 TARGET = np.array([[1, 2], [3, 4]])

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.executor import draw_count
-from herjax.grammar import encode
-from herjax.model import MASKED, Decoder, ModelConfig, canvas_cells, program_mask
-from herjax.sampler import sample
-from herjax.tasks import TaskConfig, random_task
-from herjax.train import program_loss, token_log_probs
+from herjax.decoder.model import MASKED, Decoder, ModelConfig, canvas_cells, program_mask
+from herjax.decoder.sampler import sample
+from herjax.dsl.executor import draw_count
+from herjax.dsl.grammar import encode
+from herjax.learning.train import program_loss, token_log_probs
+from herjax.tasks.random import TaskConfig, random_task
 
 SIZES = jnp.array([(3, 10), (9, 7), (10, 10)])
 

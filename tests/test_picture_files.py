@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import herjax
-from herjax.picture_files import arc_pictures, is_picture_file
+from herjax.tasks.files import arc_pictures, is_picture_file
 from tests import referee
 
 GRID = [[4, 4, 2], [4, 9, 0]]

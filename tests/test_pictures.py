@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import herjax
-from experiments import cli
 from experiments.make_emoji import EMOJI, centred, to_cells
-from herjax.picture_suite import emoji_pictures, from_runs
+from herjax.commands import cli
+from herjax.tasks.suite import emoji_pictures, from_runs
 from tests import referee
 
 SUITE = herjax.pictures()

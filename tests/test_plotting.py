@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from herjax import plotting
-from herjax.palette import PALETTE, terminal_grid
+from herjax.tasks.palette import PALETTE, terminal_grid
+from herjax.viewing import plotting
 
 RNG = np.random.default_rng(0)
 

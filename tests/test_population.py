@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax import program_cache
-from herjax.adaptation import make_result
-from herjax.her import AdaptConfig
-from herjax.population import Population
-from herjax.sharding import make_mesh
+from herjax.learning.adaptation import make_result
+from herjax.learning.config import AdaptConfig
+from herjax.learning.population import Population
+from herjax.runtime import program_cache
+from herjax.runtime.sharding import make_mesh
 
 CONFIG = AdaptConfig(
     programs=(12, 4), temperatures=(1.0, 0.5), minibatch=4, max_epochs=5, learning_rate=1e-4

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from herjax import pretraining
-from herjax.config import from_dict
-from herjax.model import Decoder
-from herjax.pretraining import (
+from herjax.decoder.model import Decoder
+from herjax.decoder.sampler import sample
+from herjax.decoder.weights import save_weights
+from herjax.learning import pretraining
+from herjax.learning.pretraining import (
     PRESETS,
     PretrainConfig,
     bucket_of_step,
@@ -19,8 +20,7 @@ from herjax.pretraining import (
     pretrain_step,
     random_batch,
 )
-from herjax.sampler import sample
-from herjax.weights import save_weights
+from herjax.runtime.config import from_dict
 
 TINY = PRESETS["tiny"]
 

@@ -11,8 +11,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from herjax import program_cache
-from herjax.sharding import make_mesh
+from herjax.runtime import program_cache
+from herjax.runtime.sharding import make_mesh
 
 traces = []
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax import recombination
-from herjax.executor import OUTSIDE, draw_count
-from herjax.tasks import Task
+from herjax.dsl.executor import OUTSIDE, draw_count
+from herjax.learning import recombination
+from herjax.tasks.task import Task
 from tests import referee
 
 SHAPE = (6, 7)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.ops import RECTANGLE
-from herjax.report import make_overview, make_report
-from herjax.tasks import random_program
+from herjax.dsl.ops import RECTANGLE
+from herjax.tasks.random import random_program
+from herjax.viewing.report import make_overview, make_report
 from tests import referee
 
 EPOCHS, PROGRAMS, SHAPE = 30, 32, (4, 7)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from herjax import pretraining
-from herjax.pretraining import PRESETS, bucket_of_step, init_state, pretrain_step
-from herjax.sharding import make_mesh, parse_mesh
+from herjax.learning import pretraining
+from herjax.learning.pretraining import PRESETS, bucket_of_step, init_state, pretrain_step
+from herjax.runtime.sharding import make_mesh, parse_mesh
 
 TINY = dataclasses.replace(PRESETS["tiny"], steps=40, size_limits=(36,))
 

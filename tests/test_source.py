@@ -3,7 +3,7 @@ import runpy
 import numpy as np
 import pytest
 
-from herjax.source import ProgramError, format_program, format_script, parse_program
+from herjax.dsl.source import ProgramError, format_program, format_script, parse_program
 from tests import referee
 
 

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from herjax.executor import OUTSIDE
-from herjax.metrics import least_draws, pixel_accuracy
-from herjax.ops import SOURCE_OPS
+from herjax.dsl.executor import OUTSIDE
+from herjax.dsl.ops import SOURCE_OPS
 from herjax.stats import pass_at_k, wilson_interval
+from herjax.tasks.metrics import least_draws, pixel_accuracy
 from tests import referee
 
 

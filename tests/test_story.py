@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.ops import RECTANGLE
+from herjax.dsl.ops import RECTANGLE
 from herjax.stats import percent
-from herjax.story import accuracies, build_up, epoch_rows, film, highlights, stages
-from herjax.tasks import random_program
+from herjax.tasks.random import random_program
+from herjax.viewing.story import accuracies, build_up, epoch_rows, film, highlights, stages
 from tests import referee
 
 SHAPE = (4, 6)

@@ -3,10 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from herjax.executor import OUTSIDE
-from herjax.ops import COLUMN, PIXEL, RECTANGLE, ROW
-from herjax.pretraining import PretrainConfig, bucket_of_step, random_batch
-from herjax.tasks import TaskConfig, random_program, random_task, size_buckets
+from herjax.dsl.executor import OUTSIDE
+from herjax.dsl.ops import COLUMN, PIXEL, RECTANGLE, ROW
+from herjax.learning.pretraining import PretrainConfig, bucket_of_step, random_batch
+from herjax.tasks.random import TaskConfig, random_program, random_task, size_buckets
 from tests import referee
 
 CONFIG = TaskConfig()

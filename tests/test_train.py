@@ -6,12 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from herjax.grammar import encode
-from herjax.model import Decoder, Logits
-from herjax.ops import END
-from herjax.pretraining import random_batch
-from herjax.tasks import TaskConfig
-from herjax.train import (
+from herjax.decoder.model import Decoder, Logits
+from herjax.dsl.grammar import encode
+from herjax.dsl.ops import END
+from herjax.learning.pretraining import random_batch
+from herjax.learning.train import (
     TrainState,
     apply_gradients,
     bucketed_gradients,
@@ -19,6 +18,7 @@ from herjax.train import (
     program_loss,
     token_log_probs,
 )
+from herjax.tasks.random import TaskConfig
 
 CONFIG = TaskConfig(max_side=5, max_draws=3)
 SIZES = np.array([(3, 5), (5, 4)])

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.checkpoint import CheckpointError
-from herjax.weights import pretrained_for
+from herjax.decoder.weights import pretrained_for
+from herjax.runtime.checkpoint import CheckpointError
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from herjax import xla_flags
+from herjax.runtime import xla_flags
 
 FLAG = "xla_cpu_experimental_ynn_fusion_type"
 wrong_here = pytest.mark.skipif(xla_flags.jaxlib_version() != (0, 10, 2), reason="right anyway")

@@ -1,0 +1,313 @@
+"""What the command lines share: one-line errors, stop signals, versions."""
+
+import importlib.metadata
+import json
+import logging
+import math
+import pathlib
+import platform
+import re
+import signal
+import sys
+import time
+
+import jax
+from absl import app, flags
+from absl import logging as absl_logging
+
+from herjax.runtime import processes, program_cache
+from herjax.runtime.checkpoint import CheckpointError
+from herjax.runtime.files import write_atomically
+from herjax.runtime.processes import ProcessError
+from herjax.runtime.sharding import make_mesh, parse_mesh
+from herjax.tasks.files import arc_pictures, is_picture_file, load_picture
+from herjax.tasks.suite import Picture, emoji_pictures, pictures, tuning_pictures
+from herjax.tasks.task import check_size
+
+MAX_SEED = 2**31 - 2
+TASK_SETS = {"tuning": tuning_pictures, "arc200": arc_pictures, "emoji": emoji_pictures}
+
+COMPILATION_CACHE = flags.DEFINE_flag(
+    flags.Flag(
+        flags.ArgumentParser(),
+        None,
+        "compilation_cache",
+        None,
+        "--compilation_cache=DIR keeps compiled programs in DIR, --nocompilation_cache none."
+        " Without either: in $JAX_COMPILATION_CACHE_DIR, else $XDG_CACHE_HOME/herjax, else"
+        " ~/.cache/herjax. They are native code: none but you may be able to write there.",
+        boolean=True,  # so that it has the form with "no"
+    )
+)
+MESH = flags.DEFINE_string(
+    "mesh", None, "Devices: data:N or data:N,model:M; on CPUs, as many are made. Default: all."
+)
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "One of several processes; found by SLURM, MPI, Kubernetes, TPU, or:"
+)
+COORDINATOR = flags.DEFINE_string("coordinator", None, "Address HOST:PORT of process 0.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many.", lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is.", lower_bound=0)
+
+
+class StopSignals:
+    """Catches Ctrl-C and SIGTERM, so that the caller can save first; not a second Ctrl-C."""
+
+    def __init__(self):
+        self.received = 0  # the signal's number
+        self._before = {}
+
+    def _handle(self, number, _):
+        self.received = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __enter__(self):
+        self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def came(self) -> bool:
+        """Did one come, to any process. All processes must ask together."""
+        if processes.anywhere(self.received != 0):
+            self.received = self.received or signal.SIGTERM
+        return self.received != 0
+
+    def leave(self, message: str) -> None:
+        """Say what became of the work, and exit as a stopped process does."""
+        say(f"stopped: {message}; the same command continues")
+        sys.exit(128 + self.received)
+
+
+def say(*lines: object) -> None:
+    """Print on the first process."""
+    if processes.is_first():
+        print(*lines, sep="\n", flush=True)
+
+
+def claim(workdir: pathlib.Path, run: dict) -> None:
+    """Make a folder this run's own, or find that it is; ``run`` is JSON that tells it from others.
+
+    Raises:
+      CheckpointError: if it holds another run, or anything else.
+    """
+    processes.on_first(lambda: _claim(workdir, run))
+
+
+def _claim(workdir: pathlib.Path, run: dict) -> None:
+    path = workdir / "run.json"
+    if path.exists():
+        try:
+            other = json.loads(path.read_text())
+        except ValueError:
+            raise CheckpointError(f"damaged {path}: not JSON") from None
+        if other != run:
+            run, other = _flat(run), _flat(other)
+            names = ", ".join(name for name in {**run, **other} if other.get(name) != run.get(name))
+            raise CheckpointError(
+                f"{workdir} holds another run (different {names}); choose another --workdir"
+            )
+        return
+    if workdir.exists() and any(workdir.iterdir()):
+        raise CheckpointError(f"{workdir} is not empty and holds no run; choose another --workdir")
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(run, indent=2).encode() + b"\n")
+
+
+def _flat(values: object, prefix: str = "") -> dict:
+    """The values of nested dicts by their dotted names."""
+    if not isinstance(values, dict):
+        return {prefix: values} if prefix else {}
+    parts = (_flat(value, f"{prefix}.{name}".strip(".")) for name, value in values.items())
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def read_lines(path: pathlib.Path) -> list[dict]:
+    """The lines of a JSON-lines file; a last one that was cut off by a kill is dropped."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    values = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            values.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise CheckpointError(f"damaged {path}: line {number} is not JSON") from None
+    return values
+
+
+def append_line(path: pathlib.Path, values: dict) -> None:
+    """Append one line to a JSON-lines file, on the first process."""
+    if processes.is_first():
+        with path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def write_lines(path: pathlib.Path, values: list[dict]) -> None:
+    """Replace a JSON-lines file."""
+    write_atomically(path, "".join(json.dumps(line) + "\n" for line in values).encode())
+
+
+def fail(message: object) -> None:
+    """One line on standard error and exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def use_devices(cpu_devices: int = 1) -> None:
+    """Before the first use of JAX: make the CPU devices that --mesh asks for, join the processes.
+
+    Args:
+      cpu_devices: how many to make without --mesh. Without effect on other platforms.
+
+    Raises:
+      ValueError: if the flags do not fit together.
+    """
+    if MESH.value:
+        size = math.prod(parse_mesh(MESH.value).values())
+        cpu_devices = -(-size // (NUM_PROCESSES.value or 1))  # of this process
+    jax.config.update("jax_num_cpu_devices", cpu_devices)
+    named = [f.value is not None for f in (COORDINATOR, NUM_PROCESSES, PROCESS_ID)]
+    if any(named) and not (DISTRIBUTED.value and all(named)):
+        raise ValueError(
+            "--coordinator, --num_processes and --process_id go together, and with --distributed"
+        )
+    if DISTRIBUTED.value:
+        try:
+            jax.distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"--distributed: {error}") from None
+
+
+def mesh(members: int | None = None) -> jax.sharding.Mesh:
+    """The mesh of --mesh; without it all devices, but no more than there are members.
+
+    Raises:
+      ValueError: if there are fewer devices than it needs.
+    """
+    if MESH.value:
+        return make_mesh(parse_mesh(MESH.value))
+    return make_mesh({"data": min(len(jax.devices()), members or sys.maxsize), "model": 1})
+
+
+def keep_programs() -> None:
+    """As --compilation_cache says; a default folder that will not do is done without.
+
+    Raises:
+      ValueError, OSError: if the folder that was asked for will not do.
+    """
+    asked = COMPILATION_CACHE.value  # "true" and "false" are the forms without a folder
+    if asked in ("false", ""):
+        jax.config.update("jax_compilation_cache_dir", None)
+    elif asked not in (None, "true"):
+        program_cache.keep_in(asked)
+        if DISTRIBUTED.value:  # several processes have JAX's own cache
+            jax.config.update("jax_compilation_cache_dir", asked)
+    elif not (jax.config.jax_compilation_cache_dir or DISTRIBUTED.value):
+        try:
+            program_cache.keep_in(program_cache.default_folder())
+        except (ValueError, OSError, RuntimeError) as error:
+            print(f"warning: compiled programs are not kept: {error}", file=sys.stderr)
+
+
+class Stopwatch:
+    """Wall time and, apart, how much of it JAX spent compiling. Seconds."""
+
+    def __init__(self):
+        self.compiling = 0.0
+        self.start = time.monotonic()
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event: str, seconds: float, **_) -> None:
+        if event.startswith("/jax/core/compile/"):
+            self.compiling += seconds
+
+    def lap(self) -> tuple[float, float]:
+        """Seconds not compiling and compiling since the last lap."""
+        now, compiling = time.monotonic(), self.compiling
+        whole, self.start, self.compiling = now - self.start, now, 0.0
+        return max(whole - compiling, 0.0), compiling
+
+
+def run(main, positional: bool = False) -> None:
+    """``app.run`` with bad input as one line; only ``positional`` takes arguments without names."""
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    logging.getLogger("orbax").setLevel(logging.ERROR)
+
+    def guarded(arguments):
+        if len(arguments) > 1 and not positional:
+            fail(f"unexpected argument {arguments[1]!r}")
+        try:
+            keep_programs()
+            return main(arguments)
+        except (CheckpointError, ProcessError, ValueError, OSError, FloatingPointError) as error:
+            fail((str(error) or repr(error)).splitlines()[0])
+
+    def parse(arguments):
+        try:
+            return flags.FLAGS(arguments)
+        except flags.Error as error:
+            fail(str(error).splitlines()[-1])
+
+    app.run(guarded, flags_parser=parse)
+
+
+def chosen_tasks(
+    names: str, max_side: int, background: int | None = None, cell_size: int = 1
+) -> dict[str, Picture]:
+    """The pictures that --task names, among them TASK_SETS; ``all`` leaves out too large ones.
+
+    The user's own (see ``load_picture``) get names that do as folders.
+
+    Raises:
+      ValueError: if a name is unknown, or its picture larger than the model's canvas.
+    """
+    suite = pictures()
+    if names == "all":
+        fits = {n: p for n, p in suite.items() if max(p.target.shape) <= max_side}
+        if left_out := [name for name in suite if name not in fits]:
+            say(f"left out, larger than the model's {max_side}x{max_side}: {', '.join(left_out)}")
+        return fits
+    chosen = TASK_SETS[names]() if names in TASK_SETS else {}
+    for name in dict.fromkeys(names.split(",")) if not chosen else ():
+        if name in suite:
+            folder, picture = name, suite[name]
+        elif is_picture_file(name):
+            picture = load_picture(name, background=background, cell_size=cell_size)
+            folder = re.sub(r"[^\w.-]+", "-", name.split("/")[-1]) if name != "-" else "stdin"
+        else:
+            raise ValueError(
+                f"unknown task {name!r}; one of {', '.join(suite)}, all,"
+                f" {', '.join(TASK_SETS)}, or a file"
+            )
+        if folder in chosen:
+            raise ValueError(f"two tasks are called {folder}: run them apart")
+        chosen[folder] = picture
+    for name, picture in chosen.items():
+        check_size(picture.target.shape, max_side, f"task {name}")
+    return chosen
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    names = ("herjax", "jax", "jaxlib", "flax", "optax", "numpy")
+    found = {
+        name: importlib.metadata.version(name) for name in names if name != "herjax" or _installed()
+    }
+    return {"python": platform.python_version(), **found}
+
+
+def _installed() -> bool:
+    try:
+        importlib.metadata.version("herjax")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def short(values: dict) -> str:
+    """Numbers for a terminal line."""
+    return "  ".join(
+        f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items()
+    )

@@ -1,0 +1,112 @@
+"""Frozen dataclasses as command-line flags with dotted names: ``--model.width=128``."""
+
+import dataclasses
+import re
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from herjax.learning import selection
+
+flags.disclaim_key_flags()  # they are those of the module that calls, for its --help
+
+# The functions that a field may hold, by their names on the command line.
+FUNCTIONS: dict[str, dict[str, Callable]] = {
+    "select": {
+        "all": selection.select_all,
+        "best": selection.select_best,
+        "diverse": selection.select_diverse,
+    },
+    "order": {
+        "sorted": selection.order_sorted,
+        "shuffled": selection.order_shuffled,
+        "reversed": selection.order_reversed,
+    },
+}
+
+
+def define_flags(config: Any, prefix: str = "", values: flags.FlagValues = flags.FLAGS) -> None:
+    """Define an absl flag for every field of a (nested) dataclass; unset means its default.
+
+    Supported fields: int, float, str, bool, nested dataclasses, tuples of int or float, and
+    functions in ``FUNCTIONS``. The help is that of the dataclass's docstring.
+    """
+    told = _attributes(config)
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), prefix + field.name
+        text = told.get(field.name, "").capitalize()
+        if dataclasses.is_dataclass(value):
+            define_flags(value, name + ".", values)
+        elif isinstance(value, bool):
+            flags.DEFINE_bool(name, None, f"{text} Default {value}.", flag_values=values)
+        elif isinstance(value, int):
+            flags.DEFINE_integer(name, None, f"{text} Default {value}.", flag_values=values)
+        elif isinstance(value, float):
+            flags.DEFINE_float(name, None, f"{text} Default {value}.", flag_values=values)
+        elif callable(value):
+            text = f"{text} Default {name_of(value, field.name)}."
+            flags.DEFINE_enum(name, None, list(FUNCTIONS[field.name]), text, flag_values=values)
+        else:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            text = f"{text} Default {shown}." if shown else text
+            flags.DEFINE_string(name, None, text, flag_values=values)
+
+
+def _attributes(config: Any) -> dict[str, str]:
+    """What the docstring of a dataclass says of its fields, under ``Attributes:``."""
+    _, _, text = (type(config).__doc__ or "").partition("Attributes:\n")
+    found = re.findall(r"^ {6}(\w+): (.*(?:\n {8}.*)*)", text, flags=re.MULTILINE)
+    return {name: " ".join(words.split()) for name, words in found}
+
+
+def read_flags(config: Any, values: flags.FlagValues, prefix: str = "") -> Any:
+    """The dataclass with the fields replaced that were set on the command line.
+
+    Raises:
+      ValueError: if a tuple does not parse, or the dataclass rejects a value.
+    """
+    changes = {}
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), prefix + field.name
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = read_flags(value, values, name + ".")
+        elif (given := values[name].value) is not None:
+            if isinstance(value, tuple):
+                given = _parse_tuple(name, given, field.type)
+            elif callable(value):
+                given = FUNCTIONS[field.name][given]
+            changes[field.name] = given
+    return dataclasses.replace(config, **changes)
+
+
+def _parse_tuple(name: str, text: str, kind: Any) -> tuple:
+    """``kind`` is the field's type, tuple[int, ...] or tuple[float, ...]."""
+    element = typing.get_args(kind)[0]
+    try:
+        return tuple(element(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise ValueError(
+            f"--{name}={text}: expected {element.__name__}s separated by commas"
+        ) from None
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A dataclass as JSON holds it; functions by their names on the command line."""
+    values = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            value = to_json(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        elif callable(value):
+            value = name_of(value, field.name)
+        values[field.name] = value
+    return values
+
+
+def name_of(function: Callable, field: str) -> str:
+    """The name on the command line of a function that a field holds."""
+    return next(name for name, known in FUNCTIONS[field].items() if known is function)

@@ -1,0 +1,264 @@
+"""Adapt a pretrained decoder to pictures: python -m experiments.her_adapt --task=25-squares
+
+Several tasks (--task=all) and seeds (--seeds=10) adapt together, as a population. Stopped or
+killed, the same command continues where it was.
+"""
+
+import hashlib
+import importlib
+import os
+import pathlib
+import threading
+import time
+
+import jax
+import numpy as np
+from absl import flags
+
+import herjax
+from herjax.commands import cli
+from herjax.commands.flags import define_flags, read_flags, to_json
+from herjax.commands.live_view import LiveView
+from herjax.commands.member import Member, write_files
+from herjax.commands.summary import read_results, summary, write_summary
+from herjax.decoder.model import DTYPES
+from herjax.decoder.weights import BASES, Pretrained, pretrained_for
+from herjax.learning.config import AdaptConfig
+from herjax.learning.population import CHUNK, Advance, Population, by_canvas
+from herjax.runtime import processes, program_cache
+from herjax.runtime.checkpoint import Checkpoints
+from herjax.tasks.suite import Picture
+from herjax.tasks.task import canvas_side
+
+TASK = flags.DEFINE_string(
+    "task",
+    "25-squares",
+    "With commas: names from --list_tasks; files (ARC .json, .json#train.0.output, .png, .gif,"
+    " rows of digits, - for standard input); arc1:ID. Or all, or tuning, or"
+    " arc200: the first 200 outputs of ARC-AGI-1 that are at most 10x10, or emoji: 20 of 20x20.",
+)
+BACKGROUND = flags.DEFINE_integer(
+    "background", None, "Colour of the blank input of a file's picture; default its most common."
+)
+CELL_SIZE = flags.DEFINE_integer("cell_size", 1, "Pixels a cell, of image files.", lower_bound=1)
+LIST_TASKS = flags.DEFINE_bool("list_tasks", False, "Print all tasks and sets of tasks, and leave.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "Shipped name, or folder with weights. Default: the shipped base for the size of the picture.",
+)
+DTYPE = flags.DEFINE_enum(
+    "dtype", None, DTYPES, "What the decoder computes products in; default: as its weights say."
+)
+SEED = flags.DEFINE_integer("seed", 0, "The first seed.", lower_bound=0, upper_bound=cli.MAX_SEED)
+SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds of each task.", lower_bound=1, upper_bound=10**6)
+SLOTS = flags.DEFINE_integer(
+    "slots", 0, "Members at the same time; 0: what suits the device.", lower_bound=0
+)
+SAVE_WEIGHTS = flags.DEFINE_bool("save_weights", False, "Keep the adapted weights, in model/.")
+SAVE_EVERY = flags.DEFINE_float("save_every", 20.0, "Seconds between checkpoints.", lower_bound=0)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/TASK-seedSEED.")
+PLAIN = flags.DEFINE_bool(
+    "plain",
+    False,
+    "Plain HER: no recombination, and the settings that were best without it.",
+)
+define_flags(AdaptConfig())
+flags.adopt_module_key_flags(cli)  # into --help
+
+
+class Group:
+    """The members that share a canvas, with the epochs and the seconds that each has had."""
+
+    def __init__(
+        self,
+        members: list[Member],
+        pretrained: Pretrained,
+        config: AdaptConfig,
+        mesh: jax.sharding.Mesh,
+        checkpoints: Checkpoints,
+    ):
+        """From a checkpoint if there is one; members whose result.json is there have ended."""
+        self.members, self.checkpoints = members, checkpoints
+        self.population = make_population(members, pretrained, config, mesh)
+        self.epochs = np.zeros(len(members), int)
+        self.seconds = np.zeros((len(members), 2))  # running, compiling
+        ended = {i for i, member in enumerate(members) if (member.folder / "result.json").exists()}
+        saved = checkpoints.restore_latest(lambda info: self.population.like(info["members"]))
+        self.resumed = saved is not None
+        if saved is None:
+            waiting = self.population.waiting
+            self.population.waiting = [i for i in waiting if i not in ended]
+        else:
+            _, state, info = saved
+            self.epochs, self.seconds = np.array(info["epochs"]), np.array(info["seconds"])
+            self.population.restore(state, info["members"], ended)
+
+    def advance(self, epochs: int, stopwatch: cli.Stopwatch) -> list[Advance]:
+        """Run every member in a slot for at most so many epochs."""
+        advances = self.population.advance(epochs)
+        which, now = [a.member for a in advances], [a.epoch for a in advances]
+        # Each member's share of the time: by its epochs; of compiling, an equal one.
+        running, compiling = stopwatch.lap()
+        share = (now - self.epochs[which]) / max(np.sum(now - self.epochs[which]), 1)
+        self.epochs[which] = now
+        self.seconds[which, 0] += running * share
+        self.seconds[which, 1] += compiling / len(which)
+        return advances
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        state = {
+            "members": self.population.members,
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+        }
+        info = {name: values.tolist() for name, values in state.items()}
+        self.checkpoints.save(int(self.epochs.sum()), self.population.state, info)
+
+
+def make_population(
+    members: list[Member], pretrained: Pretrained, config: AdaptConfig, mesh: jax.sharding.Mesh
+) -> Population:
+    """Its keys are those of ``herjax.adapt`` with the members' seeds."""
+    side = pretrained.model.config.max_side
+    keys = [jax.random.key_data(jax.random.key(member.seed)) for member in members]
+    return Population(
+        pretrained,
+        [herjax.make_task(m.picture.target, m.picture.input, side) for m in members],
+        jax.random.wrap_key_data(np.stack(keys)),
+        config,
+        mesh=mesh,
+        slots=SLOTS.value,
+    )
+
+
+def run_group(group: Group, view: LiveView, stopwatch: cli.Stopwatch) -> None:
+    """Adapt the members of a group until all have ended, with checkpoints on the way."""
+    if group.resumed:
+        view.console.print(f"resuming after {group.epochs.sum()} epochs", highlight=False)
+    stopwatch.lap()
+    saved_at = time.monotonic()
+    with cli.StopSignals() as stop:
+        while not group.population.done:
+            advances = group.advance(1 if len(view.members) == 1 else CHUNK, stopwatch)
+            members = [(group.members[a.member], a, group.seconds[a.member]) for a in advances]
+            view.show([(member, advance, spent[0]) for member, advance, spent in members])
+            for member, advance, spent in members:
+                if advance.ended is not None:
+                    end_member(group, member, advance, spent, view)
+            stopwatch.lap()  # writing is nobody's share
+            if stop.came():
+                group.save()
+                stop.leave(f"saved after {group.epochs.sum()} epochs in all")
+            if time.monotonic() - saved_at >= SAVE_EVERY.value:
+                group.save()
+                saved_at = time.monotonic()
+
+
+def end_member(
+    group: Group, member: Member, advance: Advance, seconds: np.ndarray, view: LiveView
+) -> None:
+    """Write the files of a member that has ended, and show it."""
+    population = group.population
+    result = population.result(advance)
+    processes.on_first(
+        lambda: write_files(
+            member, result, population.pretrained, population.config, seconds, SAVE_WEIGHTS.value
+        )
+    )
+    view.end(member, result, seconds)
+
+
+def decoders(pictures: dict[str, Picture], given: Pretrained | None) -> dict[str, Pretrained]:
+    """The decoder for each task: the one given, or the shipped one for its size."""
+    chosen = {
+        task: given or pretrained_for(picture.target.shape) for task, picture in pictures.items()
+    }
+    if DTYPE.value:
+        chosen = {task: decoder.computing_in(DTYPE.value) for task, decoder in chosen.items()}
+    return chosen
+
+
+def describe_run(
+    pictures: dict[str, Picture], seeds: range, chosen: dict[str, Pretrained], config: AdaptConfig
+) -> dict:
+    """What tells this run from others, in run.json."""
+    grids = [grid for picture in pictures.values() for grid in (picture.input, picture.target)]
+    return {
+        "task": ",".join(pictures),
+        "pictures_sha256": hashlib.sha256(repr([p.tolist() for p in grids]).encode()).hexdigest(),
+        "seeds": [seeds[0], seeds[-1]],
+        "weights_sha256": ",".join(sorted({p.info["sha256"] for p in chosen.values()})),
+        "dtype": ",".join(sorted({p.model.config.dtype for p in chosen.values()})),
+        "config": to_json(config),
+    }
+
+
+def run(workdir: pathlib.Path, members: list[Member], chosen: dict[str, Pretrained], config) -> int:
+    """Adapt all members, canvas by canvas; -> how many had not ended before."""
+    mesh, view, stopwatch = cli.mesh(len(members)), LiveView(members, config), cli.Stopwatch()
+    # Matplotlib takes most of a second to import: meanwhile XLA compiles, or runs an epoch.
+    plotting = "herjax.viewing.plotting"
+    threading.Thread(target=importlib.import_module, args=[plotting], daemon=True).start()
+    shapes = [member.picture.target.shape for member in members]
+    sides = [chosen[member.task].model.config.max_side for member in members]
+    with view:
+        for indices in by_canvas(shapes, sides):
+            mine, side = (
+                [members[i] for i in indices],
+                canvas_side(shapes[indices[0]], sides[indices[0]]),
+            )
+            checkpoints = Checkpoints(workdir / "checkpoints" / f"{side}x{side}")
+            group = Group(mine, chosen[mine[0].task], config, mesh, checkpoints)
+            run_group(group, view, stopwatch)
+            if view.ended < len(members):
+                program_cache.clear()  # no other canvas needs these programs
+    if len(members) > 1:
+        results = read_results(members)
+        processes.on_first(lambda: write_summary(workdir, members, results))
+        for table in summary(results):
+            view.console.print(table)
+    return view.ended
+
+
+def list_tasks() -> None:
+    """Print all tasks and sets of tasks."""
+    for name, picture in herjax.pictures().items():
+        rows, cols = picture.target.shape
+        print(f"{name}  {rows}x{cols}")
+    print(f"sets: all, {', '.join(cli.TASK_SETS)}")
+
+
+def main(_):
+    if LIST_TASKS.value:
+        list_tasks()
+        return
+    config = read_flags(AdaptConfig.plain() if PLAIN.value else AdaptConfig(), flags.FLAGS)
+    is_set = TASK.value == "all" or TASK.value in cli.TASK_SETS
+    many = SEEDS.value > 1 or is_set or "," in TASK.value
+    # On CPUs one member is fastest on one device with all cores, many are on one device a core.
+    cli.use_devices(cpu_devices=os.cpu_count() if many else 1)
+    given = herjax.load_pretrained(CHECKPOINT.value) if CHECKPOINT.value else None
+    side = (given or herjax.load_pretrained(BASES[-1])).model.config.max_side
+    pictures = cli.chosen_tasks(TASK.value, side, BACKGROUND.value, CELL_SIZE.value)
+    seeds = range(SEED.value, SEED.value + SEEDS.value)
+    name = TASK.value if is_set else "+".join(pictures)
+    name += f"-seed{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}"
+    workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
+    members = [
+        Member(task, seed, picture, workdir / f"{task}-seed{seed}")
+        for task, picture in pictures.items()
+        for seed in seeds
+    ]
+    if len(members) == 1:
+        members = [members[0]._replace(folder=workdir)]
+    chosen = decoders(pictures, given)
+    cli.mesh(len(members))  # before the folder is claimed: --mesh may be wrong
+    cli.claim(workdir, describe_run(pictures, seeds, chosen, config))
+    if not run(workdir, members, chosen, config):
+        cli.say(f"{workdir} holds this run already, done: nothing to do")
+
+
+if __name__ == "__main__":
+    cli.run(main)

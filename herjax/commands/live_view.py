@@ -1,0 +1,138 @@
+"""What a user sees while pictures are adapted to: a row an epoch, or a row a member."""
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from herjax.commands.member import Member
+from herjax.dsl.ops import END, OP
+from herjax.dsl.source import format_program
+from herjax.learning.adaptation import Result
+from herjax.learning.config import AdaptConfig
+from herjax.learning.epoch import EpochMetrics
+from herjax.learning.population import Advance
+from herjax.runtime import processes
+from herjax.stats import percent
+from herjax.tasks.palette import terminal_grid
+from herjax.viewing.story import stages
+
+COLUMNS = ("epoch", "mean", "best", "child", "distinct", "new", "draws", "sampled", "run", "s")
+
+
+class LiveView:
+    """One member: a row an epoch and the best picture. Many: who is running, and how many ended.
+
+    Without a terminal, plain lines.
+    """
+
+    def __init__(self, members: list[Member], config: AdaptConfig):
+        self.members, self.config = members, config
+        self.console = Console(quiet=not processes.is_first())
+        if not self.console.is_terminal:
+            self.console.width = 120  # in a file, nothing is to be wrapped
+        self.live = Live(console=self.console, auto_refresh=False)
+        self.rows = []
+        self.solved = self.ended = 0
+
+    def __enter__(self):
+        if self.console.is_terminal:
+            self.live.start()
+        elif len(self.members) == 1:
+            self.console.print(" ".join(f"{name:>8}" for name in COLUMNS))
+        return self
+
+    def __exit__(self, *_):
+        self.live.stop()
+
+    def show(self, running: list[tuple[Member, Advance, float]]) -> None:
+        """The members in the slots, how far each is, and its seconds."""
+        if len(self.members) == 1:
+            self._show_epoch(running[0][1], running[0][2])
+        elif self.console.is_terminal:
+            self._show_members(running)
+
+    def _show_epoch(self, advance: Advance, seconds: float) -> None:
+        metrics, epoch = advance.last, advance.epoch - 1
+        attempts = metrics.accuracy[: self.config.sampled]
+        children = metrics.accuracy[self.config.sampled + self.config.kept :]
+        row = (
+            f"{epoch}",
+            percent(attempts.mean()),
+            percent(attempts.max()),
+            percent(children.max()) if len(children) else "-",
+            f"{metrics.distinct}",
+            f"{metrics.new}",
+            f"{metrics.draws:.1f}",
+            f"{advance.epoch * self.config.sampled}",
+            f"{advance.run}",
+            f"{seconds:.1f}",
+        )
+        if not self.console.is_terminal:
+            self.console.print(" ".join(f"{cell:>8}" for cell in row), highlight=False)
+            return
+        self.rows.append(row)
+        height = self.console.height - len(metrics.best_picture) - 7  # what fits with the pictures
+        table = self._table(COLUMNS, self.rows[-min(max(height, 3), 20) :])
+        self.live.update(Group(table, self._pictures(metrics)), refresh=True)
+
+    def _pictures(self, metrics: EpochMetrics) -> Table:
+        """The best program's picture, after its parent's if it is a child."""
+        shown = Table.grid(padding=(0, 3))
+        draws = (metrics.program[..., OP] != END).sum(axis=1)
+        best = int(np.argmax(metrics.accuracy - 1e-6 * draws))  # as an epoch chooses it
+        parents = self.config.sampled + self.config.kept
+        pictures = [("best", metrics.best_picture)]
+        if best >= parents and 4 * len(metrics.best_picture[0]) + 3 <= self.console.width:
+            parent = metrics.program[best - parents]
+            canvas = stages(parent, self.members[0].picture.input)[-1]
+            pictures = [("its parent", canvas), ("best, a child", metrics.best_picture)]
+        shown.add_row(*(name for name, _ in pictures))
+        shown.add_row(*(terminal_grid(picture) for _, picture in pictures))
+        return shown
+
+    def _show_members(self, running: list[tuple[Member, Advance, float]]) -> None:
+        rows = [
+            (
+                member.task,
+                f"{member.seed}",
+                f"{advance.epoch}",
+                percent(advance.best_accuracy),
+                f"{advance.epoch * self.config.sampled}",
+                f"{advance.run}",
+                f"{seconds:.1f}",
+            )
+            for member, advance, seconds in running
+        ]
+        fits = max(self.console.height - 6, 3)
+        columns = ("task", "seed", "epoch", "best", "sampled", "run", "seconds")
+        table = self._table(columns, rows[:fits])
+        table.caption = f"{self.ended} of {len(self.members)} ended, {self.solved} solved"
+        if len(rows) > fits:
+            table.caption += f"; {len(rows) - fits} more running"
+        self.live.update(table, refresh=True)
+
+    def end(self, member: Member, result: Result, seconds: np.ndarray) -> None:
+        """One member has ended."""
+        self.ended, self.solved = self.ended + 1, self.solved + result.solved
+        best = max(epoch.accuracy.max() for epoch in result.history)
+        epochs, run = len(result.history), sum(int(epoch.run) for epoch in result.history)
+        if len(self.members) == 1:
+            self.console.print(format_program(result.program), highlight=False)
+        self.console.print(
+            f"{member.task}, seed {member.seed}:"
+            f" {'solved' if result.solved else f'not solved, best {percent(best)}'}"
+            f" after {epochs} epoch{'s' * (epochs != 1)}, {epochs * self.config.sampled} programs"
+            f" sampled and {run} run, {seconds[0]:.1f} s (+ {seconds[1]:.1f} s compiling);"
+            f" files in {member.folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _table(self, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+        table = Table(*columns, box=None, pad_edge=False)  # ten columns fit into 80 characters
+        for column in table.columns:
+            column.justify, column.no_wrap = "right", True
+        for row in rows:
+            table.add_row(*row)
+        return table

@@ -1,0 +1,120 @@
+"""A member of a run, and the files that are written once it has ended."""
+
+import json
+import pathlib
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from herjax.commands import cli
+from herjax.commands.flags import to_json
+from herjax.decoder.weights import Pretrained, save_weights
+from herjax.dsl.source import format_script
+from herjax.learning.adaptation import Result
+from herjax.learning.config import AdaptConfig
+from herjax.learning.epoch import EpochMetrics
+from herjax.runtime.files import write_atomically
+from herjax.tasks.metrics import least_draws
+from herjax.tasks.suite import Picture
+from herjax.viewing import story
+from herjax.viewing.report import make_report
+
+
+class Member(NamedTuple):
+    """One adaptation of the run."""
+
+    task: str
+    seed: int
+    picture: Picture
+    folder: pathlib.Path  # of its files
+
+
+def write_files(
+    member: Member,
+    result: Result,
+    pretrained: Pretrained,
+    config: AdaptConfig,
+    seconds: np.ndarray,
+    weights: bool,
+) -> None:
+    """Figures, solution, weights if asked for, and last result.json: then the member is done.
+
+    Args:
+      member: whose files.
+      result: of its adaptation.
+      pretrained: the decoder before the adaptation.
+      config: of the adaptation.
+      seconds: running, and compiling.
+      weights: write model/, too.
+    """
+    history = jax.tree.map(lambda *rows: np.stack(rows), *result.history)
+    values = measure(member, result, history, config, seconds)
+    values |= {"weights_sha256": pretrained.info["sha256"], "config": to_json(config)}
+    values |= {"versions": cli.versions(), "device": jax.devices()[0].device_kind}
+    folder, picture = member.folder, member.picture
+    folder.mkdir(parents=True, exist_ok=True)
+    write_figures(member, result, history, config)
+    about = {name: values[name] for name in ("device", "versions", "weights_sha256")}
+    about = {"seed": member.seed, **values["config"], **about}
+    page = make_report(
+        f"herjax: {member.task}",
+        picture,
+        history,
+        result.program,
+        about,
+        sampled=config.sampled,
+        kept=config.kept,
+    )
+    write_atomically(folder / "report.html", page.encode())
+    write_atomically(folder / "solution.py", format_script(result.program, picture.input).encode())
+    if weights:
+        info = {"adapted_to": member.task, "seed": member.seed}
+        save_weights(folder / "model", pretrained.model.config, result.params, info)
+    write_atomically(folder / "result.json", json.dumps(values, indent=2).encode() + b"\n")
+
+
+def measure(
+    member: Member,
+    result: Result,
+    history: EpochMetrics,
+    config: AdaptConfig,
+    seconds: np.ndarray,
+) -> dict:
+    """The numbers of an adaptation; ``history`` is that of all its epochs, stacked."""
+    best, attempts = history.accuracy.max(axis=1), history.accuracy[:, : config.sampled]
+    return {
+        "task": member.task,
+        "seed": member.seed,
+        "solved": result.solved,
+        "epochs": len(best),
+        "programs_sampled": attempts.size,
+        "programs_run": int(history.run.sum()),
+        "best_accuracy": best.tolist(),
+        "best_attempt": attempts.max(axis=1).tolist(),
+        "mean_attempt": attempts.mean(axis=1).tolist(),
+        "draws": len(result.program),
+        "least_draws": least_draws(member.picture.target, member.picture.input),
+        "colours": len(np.unique(member.picture.target)),
+        "seconds_run": seconds[0],
+        "seconds_compile": seconds[1],
+    }
+
+
+def write_figures(
+    member: Member, result: Result, history: EpochMetrics, config: AdaptConfig
+) -> None:
+    """best_predictions.png, adaptation.gif and accuracy_distribution.png."""
+    from herjax.viewing import plotting  # by now imported, see her_adapt
+
+    rows = {"sampled": config.sampled, "kept": config.kept}
+    folder, picture = member.folder, member.picture
+    best_of_epochs = story.highlights(picture, history, **rows)
+    plotting.best_predictions(
+        folder / "best_predictions.png", picture.target, *zip(*best_of_epochs)
+    )
+    moments, milliseconds = story.film(picture, history, result.program, **rows)
+    plotting.animation(folder / "adaptation.gif", picture.target, *zip(*moments), milliseconds)
+    plotting.accuracy_distribution(
+        folder / "accuracy_distribution.png", story.accuracies(history, **rows)
+    )

@@ -1,0 +1,80 @@
+"""What is told of a whole population once its members have ended."""
+
+import json
+import pathlib
+import statistics
+
+import numpy as np
+from rich.table import Table
+
+from herjax.commands import cli
+from herjax.commands.member import Member
+from herjax.runtime.files import write_atomically
+from herjax.stats import percent, wilson_interval
+from herjax.viewing.report import make_overview
+
+MAX_TASK_ROWS = 30  # of the summary
+
+
+def read_results(members: list[Member]) -> list[dict]:
+    """The results of the members that have ended."""
+    files = [member.folder / "result.json" for member in members]
+    return [json.loads(file.read_text()) for file in files if file.exists()]
+
+
+def write_summary(workdir: pathlib.Path, members: list[Member], results: list[dict]) -> None:
+    """results.jsonl, and report.html with a link to each member's."""
+    rows = [
+        {
+            "task": result["task"],
+            "seed": result["seed"],
+            "solved": "yes" if result["solved"] else "no",
+            "best": percent(max(result["best_accuracy"])),
+            "programs sampled": result["programs_sampled"],
+            "programs run": result["programs_run"],
+            "draws": result["draws"],
+            "seconds": f"{result['seconds_run']:.1f}",
+            "link": f"{member.folder.name}/report.html",
+        }
+        for member, result in zip(members, results)
+    ]
+    page = make_overview(f"herjax: {len(rows)} adaptations", rows)
+    write_atomically(workdir / "report.html", page.encode())
+    cli.write_lines(workdir / "results.jsonl", results)
+
+
+def summary(results: list[dict]) -> list[Table]:
+    """Solve rates by task; for many tasks instead by their colours and by their least draws."""
+    tasks = list(dict.fromkeys(result["task"] for result in results))
+    if len(tasks) <= MAX_TASK_ROWS:
+        return [solve_rates(results, "task", tasks)]
+    return [
+        solve_rates(results, key, [*sorted({result[key] for result in results}), "all"])
+        for key in ("colours", "least_draws")
+    ]
+
+
+def solve_rates(results: list[dict], key: str, values: list) -> Table:
+    """A row for each value of a key. Unsolved runs count as above the budget of programs."""
+    columns = ("solved", "Wilson 95 %", "median sampled", "range", "median run", "median seconds")
+    table = Table(key.replace("_", " "), *columns)
+    table.columns[0].no_wrap = True
+
+    def show(programs):
+        return f"{programs:.0f}" if np.isfinite(programs) else "not solved"
+
+    for value in values:
+        mine = [result for result in results if value in (result[key], "all")]
+        solved = sum(result["solved"] for result in mine)
+        low, high = wilson_interval(solved, len(mine))
+        needed = sorted(r["programs_sampled"] if r["solved"] else np.inf for r in mine)
+        table.add_row(
+            str(value),
+            f"{solved} of {len(mine)}",
+            f"{low:.2f} .. {high:.2f}",
+            show(statistics.median(needed)),
+            f"{show(needed[0])} .. {show(needed[-1])}",
+            f"{statistics.median(result['programs_run'] for result in mine):.0f}",
+            f"{statistics.median(result['seconds_run'] for result in mine):.1f}",
+        )
+    return table

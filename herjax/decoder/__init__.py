@@ -1,0 +1,1 @@
+"""The network: its passes, its sampler, its weights. Imports ``dsl``, ``runtime``, ``tasks``."""

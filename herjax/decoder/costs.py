@@ -1,0 +1,63 @@
+"""Floating-point operations and bytes that the decoder must spend: what speed is measured against.
+
+Only matrix products and attention are counted, a multiply-add as 2 operations; bytes are those of
+weights, keys and values, in the model's type. Letters: P cells, N draws, D width, as in ``model``.
+"""
+
+import jax.numpy as jnp
+
+from herjax.decoder.model import ModelConfig
+from herjax.dsl.grammar import SLOTS
+
+
+def _dense_flops(model: ModelConfig) -> int:
+    """The dense layers of one block, for one token."""
+    return 2 * (4 + 2 * model.mlp_ratio) * model.width**2
+
+
+def encode_flops(model: ModelConfig, cells: int) -> int:
+    """``Decoder.encode`` of one canvas; the last block makes keys and values alone."""
+    width = model.width
+    block = cells * (_dense_flops(model) + 4 * cells * width)
+    last_and_pointers = cells * 3 * 2 * width**2
+    return (model.layers - 1) * block + last_and_pointers
+
+
+def program_flops(model: ModelConfig, cells: int, draws: int) -> int:
+    """``Decoder.__call__`` on one program of so many draws, its canvas already encoded."""
+    tokens = SLOTS * draws + 1
+    block = tokens * (_dense_flops(model) + 4 * (cells + tokens) * model.width)
+    points = 2 * draws * (2 * 2 * model.width**2 + 2 * cells * model.width)
+    return model.program_layers * block + points
+
+
+def train_flops(model: ModelConfig, cells: int, draws: int, programs: int) -> int:
+    """Forward and backward pass on so many pairs: three times the forward pass."""
+    return 3 * programs * (encode_flops(model, cells) + program_flops(model, cells, draws))
+
+
+def muon_flops(model: ModelConfig, iterations: int = 5) -> int:
+    """Newton-Schulz on every matrix [a, b] of the blocks: iterations of 4 a a b + 2 a a a."""
+    width, hidden = model.width, model.mlp_ratio * model.width
+
+    def matrix(a, b):
+        return iterations * (4 * a * a * b + 2 * a**3)
+
+    return model.layers * (4 * matrix(width, width) + 2 * matrix(width, hidden))
+
+
+def decode_flops(model: ModelConfig, cells: int, draws: int, programs: int) -> int:
+    """Cached sampling of so many programs of so many draws for one encoded canvas."""
+    seen = SLOTS * (cells + draws / 2 + SLOTS / 2)  # keys seen, summed over a draw's tokens
+    block = SLOTS * _dense_flops(model) + 4 * seen * model.width
+    points = 2 * (2 * 2 * model.width**2 + 2 * cells * model.width)
+    return int(programs * draws * (model.program_layers * block + points))
+
+
+def decode_bytes(model: ModelConfig, cells: int, draws: int, programs: int) -> int:
+    """The same: weights and cell keys once a token, each program's cache of finished draws."""
+    layers, width = model.program_layers, model.width
+    weights = layers * (4 + 2 * model.mlp_ratio) * width**2
+    cell_keys = layers * 2 * cells * width
+    cache = layers * 2 * programs * (draws / 2) * width
+    return int(jnp.dtype(model.dtype).itemsize * SLOTS * draws * (weights + cell_keys + cache))

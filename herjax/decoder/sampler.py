@@ -1,0 +1,201 @@
+"""Sample programs: the canvas is encoded once, its G programs are decoded together.
+
+All programs stand at the same slot of their draw at the same time. A turn of the loop chooses one
+token of every program, through the small head of its slot, and passes it through the decoder, which
+stands in the compiled program only once. The cache holds one entry a draw. The loop stops when
+every program has ended. (Members in one batch, as on accelerators, compute the heads of all slots
+in each turn.)
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from herjax.decoder.model import MASKED, Cache, Decoder, Prefix
+from herjax.dsl.grammar import (
+    COLOUR_SLOT,
+    FIRST_CELL,
+    FIRST_COLOUR,
+    NO_TOKEN,
+    OP_SLOT,
+    POINT1_SLOT,
+    SLOTS,
+    decode,
+    legal_points,
+    slots_used,
+)
+from herjax.dsl.ops import COLOURS, END
+from herjax.tasks.task import Task
+
+
+@struct.dataclass
+class Samples:
+    """Programs sampled for one task."""
+
+    program: Array  # int32 records [G, N, 6], in painting order
+    tokens: Array  # int32 [G, N, 4], as written
+    # float32 [G, N + 1, 4], at temperature 1, 0 where no token was sampled. The last row is 0:
+    # a program that fills all N draws is cut off, not ended.
+    log_probs: Array
+
+
+@struct.dataclass
+class _Loop:
+    """After ``turn`` turns; the first, of the start token, is the last slot of draw -1."""
+
+    turn: Array  # int32 []
+    key: Array
+    x: Array  # [1, G, D] hidden state that foretells the next token
+    said: Array  # [1, G, D] sum of the embeddings of the draw so far
+    cache: Cache
+    running: Array  # bool [G]
+    tokens: Array
+    log_probs: Array
+
+
+def _choose(key: Array, logits: Array, temperature: Array) -> tuple[Array, Array]:
+    """Sample from logits [G, V] at temperatures [G] (0: the best); -> choice, log-prob [G]."""
+    safe = jnp.where(temperature > 0, temperature, 1.0)[:, None]
+    noise = jnp.where(temperature[:, None] > 0, jax.random.gumbel(key, logits.shape), 0.0)
+    choice = jnp.argmax(logits / safe + noise, axis=-1)
+    log_probs = jax.nn.log_softmax(logits)
+    return choice, jnp.take_along_axis(log_probs, choice[:, None], axis=-1)[:, 0]
+
+
+def sample(
+    model: Decoder,
+    params,
+    task: Task,
+    key: Array,
+    temperature: Array,
+    draws: int,
+    size: int,
+    min_draws: int = 0,
+    limit: Array | None = None,
+) -> Samples:
+    """Sample one program for each temperature, for one task.
+
+    Args:
+      model: the decoder.
+      params: its parameters.
+      task: unbatched.
+      key: PRNG key.
+      temperature: float [G]; 0 is greedy.
+      draws: N, the most draws of a program.
+      size: places for cells, at least height * width of the task.
+      min_draws: no program ends before it has so many.
+      limit: int32 [], stop after so many draws already; N if None.
+    """
+    chex.assert_rank([task.target, temperature], [2, 1])
+    batch = jax.tree.map(lambda leaf: leaf[None], task)
+    prefix = model.apply(params, batch, size, method=Decoder.encode)
+    programs = temperature.shape[0]
+    cache = model.apply(params, programs, draws, method=Decoder.empty_cache)
+    hidden = jnp.zeros((1, programs, model.config.width), model.config.dtype)
+    # A row in front for the start token, and one at the end for END after N draws.
+    blank = jnp.full((draws + 2, SLOTS, programs), NO_TOKEN, jnp.int32).at[:, OP_SLOT].set(END)
+    turns = SLOTS * (draws if limit is None else limit)
+    loop = jax.lax.while_loop(
+        lambda loop: jnp.any(loop.running) & (loop.turn <= turns),
+        lambda loop: _write_token(model, params, prefix, task.width, temperature, min_draws, loop),
+        _Loop(
+            turn=jnp.int32(0),
+            key=key,
+            x=hidden,
+            said=hidden,
+            cache=cache,
+            running=jnp.ones(programs, bool),
+            tokens=blank,
+            log_probs=jnp.zeros(blank.shape),
+        ),
+    )
+    tokens = jnp.moveaxis(loop.tokens[1:-1], -1, 0)
+    log_probs = jnp.moveaxis(loop.log_probs[1:], -1, 0)
+    return Samples(decode(tokens, task.width), tokens, log_probs)
+
+
+def _write_token(
+    model: Decoder,
+    params,
+    prefix: Prefix,
+    width: Array,
+    temperature: Array,
+    min_draws: int,
+    loop: _Loop,
+) -> _Loop:
+    """One more token of every program that has not ended."""
+    draw, slot = jnp.divmod(loop.turn + SLOTS - 1, SLOTS)  # row 0 is that of the start token
+    key = jax.random.fold_in(loop.key, loop.turn)
+    op = loop.tokens[draw, OP_SLOT]
+    first, logits = _slot_logits(model, params, prefix, slot, loop.x, op)
+    if min_draws:
+        too_early = (jnp.arange(logits.shape[-1]) == END) & (slot == OP_SLOT) & (draw <= min_draws)
+        logits = jnp.where(too_early, MASKED, logits)
+    choice, log_prob = _choose(key, logits, temperature)
+    says_op = slot == OP_SLOT
+    used = loop.running & (says_op | slots_used(op)[:, slot]) & (loop.turn > 0)
+    token = jnp.where(used, first + choice, jnp.where(says_op, END, NO_TOKEN))
+    running = loop.running & ~(used & says_op & (token == END))
+
+    said = jnp.where(says_op, 0.0, loop.said)
+    said += _embed_slot(model, params, slot, token, width)[None]
+    position = params["params"]["slot_embed"]["embedding"][slot].astype(said.dtype)
+    x, cache = model.apply(params, prefix, loop.cache, slot, said + position, method=Decoder.decode)
+    return _Loop(
+        loop.turn + 1,
+        loop.key,
+        x,
+        said,
+        cache,
+        running,
+        loop.tokens.at[draw, slot].set(token),
+        loop.log_probs.at[draw, slot].set(jnp.where(used, log_prob, 0.0)),
+    )
+
+
+def _embed_slot(model: Decoder, params, slot: Array, token: Array, width: Array) -> Array:
+    """``Decoder.embed_slot`` for a slot (int32 []) that is known only when it runs."""
+
+    def embed(slot):
+        return lambda token: model.apply(params, slot, token, width, method=Decoder.embed_slot)
+
+    return jax.lax.switch(slot, [embed(slot) for slot in range(SLOTS)], token)
+
+
+def _slot_logits(
+    model: Decoder, params, prefix: Prefix, slot: Array, x: Array, op: Array
+) -> tuple[Array, Array]:
+    """First token id of a slot, and logits [G, V] over its tokens after hidden states [1, G, D].
+
+    V is that of the slot with most; what the others lack is MASKED.
+    """
+    cells = prefix.cells
+    heads = {OP_SLOT: "op_head", COLOUR_SLOT: "colour_head"}
+    most = max(cells.valid.shape[1], 1 + model.config.ops, COLOURS)
+
+    def head(decoder, name, x):
+        return getattr(decoder, name)(x)[0].astype(jnp.float32)
+
+    def point(decoder, x, legal):
+        return decoder.point_to(prefix, x, legal[None])[0]
+
+    def logits_of(slot):
+        def logits(x, op):
+            if slot in heads:
+                scores = model.apply(params, heads[slot], x, method=head)
+            else:
+                legal = jnp.broadcast_to(cells.valid, (x.shape[1], cells.valid.shape[1]))
+                if slot == POINT1_SLOT:
+                    legal = jax.vmap(legal_points, (0, None, None, None))(
+                        op, cells.row[0], cells.col[0], cells.valid[0]
+                    )
+                scores = model.apply(params, x, legal, method=point)
+            padding = ((0, 0), (0, most - scores.shape[1]))
+            return jnp.pad(scores, padding, constant_values=MASKED)
+
+        return logits
+
+    first = jnp.array([0, FIRST_COLOUR, FIRST_CELL, FIRST_CELL])[slot]
+    return first, jax.lax.switch(slot, [logits_of(slot) for slot in range(SLOTS)], x, op)

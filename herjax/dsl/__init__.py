@@ -1,0 +1,1 @@
+"""The drawing language: calls, programs, tokens, source. Imports nothing else of herjax."""

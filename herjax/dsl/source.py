@@ -1,0 +1,155 @@
+"""Programs as Python source, in and out. Source is parsed, never executed.
+
+def task(img):
+    draw_rectangle(img, point1=(0, 0), point2=(1, 1), color=3)
+    return img
+"""
+
+import ast
+import pathlib
+
+import numpy as np
+
+from herjax.dsl.ops import ARGUMENT_COLUMNS, COLOUR, COLOURS, END, OP, OPS, RECORD_SIZE
+
+_ROW_COLUMNS = (2, 4)  # record columns bounded by the height; the other coordinates by the width
+
+
+class ProgramError(ValueError):
+    """Source that is not a drawing program; names the line and the value."""
+
+
+def format_program(program: np.ndarray) -> str:
+    """Records [N, 6] -> ``def task(img): ...``, one call a line, in painting order."""
+    lines = ["def task(img):"]
+    for record in np.asarray(program):
+        if record[OP] == END:
+            break
+        op = OPS[record[OP] - 1]
+        arguments = []
+        for name in op.arguments:
+            values = [int(record[column]) for column in ARGUMENT_COLUMNS[name]]
+            arguments.append(f"{name}={values[0] if len(values) == 1 else tuple(values)}")
+        lines.append(f"    {op.name}(img, {', '.join(arguments)})")
+    return "\n".join([*lines, "    return img"]) + "\n"
+
+
+def parse_program(source: str, height: int | None = None, width: int | None = None) -> np.ndarray:
+    """Python source -> records int32 [N, 6], one for each call.
+
+    The source holds one function of one argument whose body is drawing calls (with keywords, or
+    positional in the documented order; bare or assigned back to the argument) and returns the
+    argument. A docstring, and anything around the function, is ignored.
+
+    Args:
+      source: the text.
+      height: of the canvas, cells; None accepts any coordinate that is not negative.
+      width: likewise.
+
+    Raises:
+      ProgramError: with line and value, for anything else, or a value out of range.
+    """
+    try:
+        module = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None) or 1
+        raise ProgramError(f"line {line}: not Python: {error}") from None
+    functions = [n for n in module.body if isinstance(n, ast.FunctionDef) and n.name == "task"]
+    if len(functions) != 1:
+        raise ProgramError(f"line 1: expected one function `task`, found {len(functions)}")
+    function = functions[0]
+    names = [argument.arg for argument in function.args.args]
+    if len(names) != 1 or function.args.vararg or function.args.kwonlyargs or function.args.kwarg:
+        raise ProgramError(f"line {function.lineno}: `task` must take one argument, the image")
+    canvas = names[0]
+    body = function.body
+    if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        body = body[1:]  # a docstring
+    last = body[-1] if body else function
+    if not (isinstance(last, ast.Return) and _is_name(last.value, canvas)):
+        raise ProgramError(f"line {last.lineno}: `task` must end with `return {canvas}`")
+    limits = (height, width)
+    records = [_parse_call(statement, canvas, limits) for statement in body[:-1]]
+    return np.array(records, np.int32).reshape(-1, RECORD_SIZE)
+
+
+def _quote(node: ast.AST) -> str:
+    """The source of a node, for a message: its first line, shortened."""
+    try:
+        text = ast.unparse(node)
+    except RecursionError:
+        return "an expression nested too deep"
+    line = text.splitlines()[0]
+    return f"`{line[:77]}...`" if len(line) > 80 else f"`{line}`"
+
+
+def _is_name(node: ast.AST | None, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _parse_call(statement: ast.stmt, canvas: str, limits: tuple) -> list[int]:
+    where = f"line {statement.lineno}"
+    call = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
+    if isinstance(statement, ast.Assign) and not (
+        len(statement.targets) == 1 and _is_name(statement.targets[0], canvas)
+    ):
+        call = None
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
+        raise ProgramError(f"{where}: expected a drawing call, got {_quote(statement)}")
+    by_name = {op.name: i for i, op in enumerate(OPS, start=1)}
+    if call.func.id not in by_name:
+        raise ProgramError(f"{where}: unknown call {call.func.id!r}; one of {', '.join(by_name)}")
+    op = OPS[by_name[call.func.id] - 1]
+    if not call.args or not _is_name(call.args[0], canvas):
+        raise ProgramError(f"{where}: the first argument of {op.name} must be `{canvas}`")
+    given = dict(zip(op.arguments, call.args[1:]))
+    keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+    names = [*given, *(keyword.arg for keyword in call.keywords)]
+    if len(call.args) - 1 > len(op.arguments) or sorted(map(str, names)) != sorted(op.arguments):
+        raise ProgramError(
+            f"{where}: {op.name} takes (img, {', '.join(op.arguments)}), got {_quote(call)}"
+        )
+    record = [0] * RECORD_SIZE
+    record[OP] = by_name[op.name]
+    for name, node in {**given, **keywords}.items():
+        for column, value in zip(ARGUMENT_COLUMNS[name], _integers(where, name, node)):
+            limit = COLOURS if column == COLOUR else limits[column not in _ROW_COLUMNS]
+            if value < 0 or (limit is not None and value >= limit):
+                allowed = f"0 .. {limit - 1}" if limit is not None else "0 or more"
+                raise ProgramError(f"{where}: {name} = {value} is out of range, allowed {allowed}")
+            record[column] = value
+    return record
+
+
+def _integers(where: str, name: str, node: ast.expr) -> list[int]:
+    """The literal integer, or pair of them, that an argument needs."""
+    count = len(ARGUMENT_COLUMNS[name])
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        value = None
+    values = [value] if count == 1 else value
+    if not (
+        isinstance(values, list | tuple)
+        and len(values) == count
+        and all(type(v) is int for v in values)
+    ):
+        expected = "an integer" if count == 1 else "a pair of integers"
+        raise ProgramError(f"{where}: {name} must be {expected}, got {_quote(node)}")
+    if any(abs(v) >= 2**31 for v in values):
+        raise ProgramError(f"{where}: {name} = {_quote(node)} is out of range")
+    return list(values)
+
+
+def format_script(program: np.ndarray, input: np.ndarray) -> str:
+    """A program as a file that runs by itself (NumPy and scikit-image) and prints its picture."""
+    calls = pathlib.Path(__file__).with_name("drawing.py").read_text()
+    calls = calls.replace("import skimage", "import numpy as np\nimport skimage", 1)
+    rows = ",\n    ".join(str([int(cell) for cell in row]) for row in np.asarray(input))
+    return (
+        f"{calls}\n\n{format_program(program)}\n\n"
+        f"INPUT = [\n    {rows},\n]\n\n"
+        'if __name__ == "__main__":\n'
+        "    for row in task(np.array(INPUT)):\n"
+        '        print("".join(map(str, row)))\n'
+    )

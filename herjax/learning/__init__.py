@@ -1,0 +1,1 @@
+"""What changes weights: pretraining, and adaptation at test time. Imports all wings above."""

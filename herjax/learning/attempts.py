@@ -1,0 +1,150 @@
+"""The attempts of an epoch: sampled, run, rewritten; and which of their pictures are new.
+
+Letters: G programs sampled an epoch, A all programs of an epoch, N draws, R rows, C columns,
+M pictures remembered.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import Array
+
+from herjax.decoder.model import Decoder
+from herjax.decoder.sampler import Samples, sample
+from herjax.dsl.canonical import canonical_program
+from herjax.dsl.executor import execute
+from herjax.learning.config import AdaptConfig
+from herjax.tasks.augmentation import augment_program, augment_task, inverse
+from herjax.tasks.metrics import pixel_accuracy
+from herjax.tasks.task import Task
+
+
+@struct.dataclass
+class Pairs:
+    """Programs in hindsight: each with the picture it draws."""
+
+    program: Array  # int32 [A, N, 6], canonical
+    picture: Array  # int8 [A, R, C]
+    accuracy: Array  # float32 [A], fraction of pixels right of the real target
+
+
+@struct.dataclass
+class Attempts:
+    """All that a learner may learn from in an epoch.
+
+    Rows are the G sampled programs, then (unless in plain HER) the E kept ones, then a child of
+    each of these. What was sampled is here as the decoder said it, for the canvas that it saw.
+    """
+
+    pairs: Pairs  # of all A
+    distinct: Array  # bool [A], the shortest program of each different picture
+    new: Array  # bool [A], of these the ones not trained on before
+    seen: Task  # unbatched: the task as the decoder saw it, augmented
+    tokens: Array  # int32 [G, N, 4], of the sampled programs, see ``herjax.dsl.grammar``
+    log_probs: Array  # float32 [G, N + 1, 4], of each token; 0 where there is none
+
+    @property
+    def sampled(self) -> Array:
+        """bool [A]: which rows the decoder sampled in this epoch, the first G."""
+        return jnp.arange(len(self.new)) < len(self.tokens)
+
+    @property
+    def solved(self) -> Array:
+        """bool []: does any program draw the target."""
+        return jnp.any(self.pairs.accuracy == 1.0)
+
+    @property
+    def reward(self) -> Array:
+        """float32 [G], fraction of pixels right of each sampled program."""
+        return self.pairs.accuracy[: len(self.tokens)]
+
+
+def sample_programs(
+    model: Decoder, params, task: Task, config: AdaptConfig, key: Array, heat: Array | float = 1.0
+) -> tuple[Array, Samples, Task]:
+    """Sample G programs for a task.
+
+    With augmentation, the decoder sees the target augmented, and its programs are moved back.
+
+    Returns:
+      Records int32 [G, N, 6] for the task, the samples as they were said, and the task as it was
+      seen.
+    """
+    temperature = jnp.array(config.epoch_temperatures) * heat
+    cells, seen = task.target.size, task
+    if config.augments:
+        key, augmentation_key = jax.random.split(key)
+        augmentation = config.random_augmentation(augmentation_key, task)
+        seen = augment_task(augmentation, task)
+    limit = config.draw_limit(task)
+    samples = sample(model, params, seen, key, temperature, config.draws(cells), cells, limit=limit)
+    programs = samples.program
+    if config.augments:
+        back = inverse(augmentation)
+        programs = jax.vmap(lambda program: augment_program(back, program, task))(programs)
+    return programs, samples, seen
+
+
+def in_hindsight(programs: Array, task: Task) -> Pairs:
+    """Rewrite records [A, N, 6] in canonical form, and run them."""
+    program = jax.vmap(canonical_program, (0, None, None, None))(
+        programs, task.input, task.height, task.width
+    )
+    picture = jax.vmap(execute, (0, None))(program, task.input)
+    return Pairs(program, picture, pixel_accuracy(picture, task.target))
+
+
+def attempt(
+    model: Decoder, params, task: Task, config: AdaptConfig, key: Array, heat: Array | float = 1.0
+) -> Pairs:
+    """Sample G programs, rewrite them and run them."""
+    return in_hindsight(sample_programs(model, params, task, config, key, heat)[0], task)
+
+
+# ---- Which pictures are new ----------------------------------------------------------------------
+
+
+def picture_hash(picture: Array) -> Array:
+    """64 bits of a canvas [R, C] as uint32 [2]: two sums of odd random multiples, mixed.
+
+    Two different pictures collide with a chance of about 2^-62.
+    """
+    cells = picture.reshape(-1).astype(jnp.uint32) + 1
+    weights = np.random.default_rng(0).integers(2**32, size=(2, cells.size), dtype=np.uint32) | 1
+    sums = jnp.sum(weights * (cells * (cells + jnp.uint32(0x9E3779B9))), axis=1, dtype=jnp.uint32)
+    sums ^= sums >> 15
+    sums *= jnp.uint32(0x85EBCA6B)
+    return sums ^ (sums >> 13)
+
+
+def keep_shortest(hashes: Array, draws: Array, valid: Array) -> Array:
+    """Exactly one program for each distinct picture: the one of fewest draws, then the first.
+
+    Args:
+      hashes: uint32 [A, 2], of the programs' pictures.
+      draws: int32 [A], their lengths.
+      valid: bool [A], the others are never kept.
+
+    Returns:
+      bool [A].
+    """
+    index = jnp.arange(len(draws))
+    same = jnp.all(hashes[:, None] == hashes[None, :], axis=-1) & valid[None, :]
+    shorter = draws[None, :] < draws[:, None]
+    earlier = (draws[None, :] == draws[:, None]) & (index[None, :] < index[:, None])
+    return valid & ~jnp.any(same & (shorter | earlier), axis=1)
+
+
+def is_remembered(hashes: Array, memory: Array) -> Array:
+    """bool [A]: which hashes [A, 2] are in memory [M, 2]."""
+    return jnp.any(jnp.all(hashes[:, None] == memory[None, :], axis=-1), axis=1)
+
+
+def remember(memory: Array, remembered: Array, hashes: Array, chosen: Array) -> tuple[Array, Array]:
+    """Write the chosen (bool [A]) hashes [A, 2] into the ring buffer."""
+    index = jnp.arange(len(chosen))
+    before = jnp.sum(chosen & (index < index[:, None]), axis=1)
+    place = (remembered + before) % len(memory)
+    place = jnp.where(chosen, place, len(memory))  # out of bounds: dropped
+    return memory.at[place].set(hashes, mode="drop"), remembered + jnp.sum(chosen)

@@ -1,0 +1,155 @@
+"""The settings of an adaptation."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import Array
+
+from herjax.learning.selection import Order, Selection, order_sorted, select_all, select_best
+from herjax.runtime.config import check_types
+from herjax.tasks.augmentation import Augmentation, random_augmentation
+from herjax.tasks.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptConfig:
+    """One adaptation. The defaults are the ones found best over seeds (BUILD_NOTES.md).
+
+    G programs are sampled an epoch; A is how many there are with the kept ones and the children.
+
+    Attributes:
+      programs: sampled an epoch at each temperature.
+      temperatures: of sampling, as many as there are ``programs``.
+      min_distinct: share of different pictures under which the temperatures rise.
+      greedy: one program more an epoch, of the best token everywhere.
+      partners: whose draws each program is offered, at most all others; 0: plain HER.
+      keep: best programs so far that are recombined in every epoch.
+      select: which new pictures to train on, a function such as ``select_best``.
+      fraction: of the A programs of an epoch, the most that are trained on.
+      order: in which order to train, a function such as ``order_sorted``.
+      novelty: leave out pictures trained on in an earlier epoch.
+      minibatch: pairs an optimiser step.
+      fresh: random pretraining tasks added to each minibatch.
+      learning_rate: of Adam, constant; 0: search without learning.
+      clip: global norm of the gradient.
+      symmetries: turn and mirror, at random, the target of each epoch and every pair.
+      colour_permutations: likewise replace their colours.
+      max_epochs: after which an adaptation gives up.
+      max_draws: of a program; 0: two for every five cells of the picture.
+    """
+
+    programs: tuple[int, ...] = (12,)
+    temperatures: tuple[float, ...] = (0.9,)
+    min_distinct: float = 0.9
+    greedy: bool = False
+    partners: int = 15
+    keep: int = 4
+    select: Selection = select_best
+    fraction: float = 0.25
+    order: Order = order_sorted
+    novelty: bool = True
+    minibatch: int = 4
+    fresh: int = 0
+    learning_rate: float = 1e-3
+    clip: float = 1.0
+    symmetries: bool = False
+    colour_permutations: bool = True
+    max_epochs: int = 500
+    max_draws: int = 0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        self._at_least(1, ("minibatch", "max_epochs"))
+        self._at_least(0, ("fresh", "max_draws", "partners", "keep"))
+        self._check_sampling()
+        self._check_learning()
+
+    def _at_least(self, least: int, names: Sequence[str]) -> None:
+        for name in names:
+            if getattr(self, name) < least:
+                bound = f"at least {least}" if least else "0 or more"
+                raise ValueError(f"{name} must be {bound}, got {getattr(self, name)}")
+
+    def _check_sampling(self) -> None:
+        if not self.programs or any(count < 1 for count in self.programs):
+            raise ValueError(f"programs must be at least 1, got {self.programs}")
+        if len(self.programs) != len(self.temperatures):
+            raise ValueError(
+                f"programs {self.programs} and temperatures {self.temperatures} must pair up"
+            )
+        if any(not 0 < t < math.inf for t in self.temperatures):
+            raise ValueError(
+                f"temperatures must be above 0, got {self.temperatures}; for greedy use --greedy"
+            )
+        if not 0 <= self.min_distinct <= 1:
+            raise ValueError(f"min_distinct must be 0 .. 1, got {self.min_distinct}")
+        others = self.sampled + self.keep - 1
+        if self.partners > others:
+            raise ValueError(
+                f"partners must be at most {others}, the other programs of an epoch and the kept"
+                f" ones, or 0 for none; got {self.partners}"
+            )
+
+    def _check_learning(self) -> None:
+        if not 0 <= self.learning_rate < math.inf:
+            raise ValueError(
+                f"learning_rate must be positive, or 0 for none, got {self.learning_rate}"
+            )
+        if not 0 < self.clip < math.inf:
+            raise ValueError(f"clip must be positive, got {self.clip}")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction must be above 0 and at most 1, got {self.fraction}")
+
+    @classmethod
+    def plain(cls, **changes) -> "AdaptConfig":
+        """Plain HER: without recombination, with the settings that were best without it."""
+        settings = {"partners": 0, "programs": (32,), "learning_rate": 6e-4, "max_epochs": 200}
+        return cls(**{**settings, **changes})
+
+    @property
+    def epoch_temperatures(self) -> tuple[float, ...]:
+        """The temperature of each of the G programs of an epoch; 0 is greedy."""
+        each = zip(self.programs, self.temperatures)
+        return (0.0,) * self.greedy + sum(((t,) * count for count, t in each), ())
+
+    @property
+    def sampled(self) -> int:
+        """G, programs sampled an epoch."""
+        return len(self.epoch_temperatures)
+
+    @property
+    def kept(self) -> int:
+        """E, programs kept from epoch to epoch."""
+        return self.keep if self.partners else 0
+
+    @property
+    def programs_an_epoch(self) -> int:
+        """A: G sampled, then E kept, then a child of each; plain HER has the first alone."""
+        return 2 * (self.sampled + self.kept) if self.partners else self.sampled
+
+    @property
+    def pairs(self) -> int:
+        """K, the most pairs trained on in an epoch."""
+        share = 1.0 if self.select is select_all else self.fraction
+        return max(round(share * self.programs_an_epoch), 1)
+
+    @property
+    def augments(self) -> bool:
+        """Is there any augmentation?"""
+        return self.symmetries or self.colour_permutations
+
+    def random_augmentation(self, key: Array, task: Task) -> Augmentation:
+        """One of those asked for, for a task."""
+        return random_augmentation(key, task, self.symmetries, self.colour_permutations)
+
+    def draws(self, cells: int) -> int:
+        """N, the most draws of a program for a canvas of so many cells."""
+        return self.max_draws or max(2 * cells // 5, 5)
+
+    def draw_limit(self, task: Task) -> Array:
+        """Likewise for the picture of a task, which may be smaller than its canvas: int32 []."""
+        if self.max_draws:
+            return jnp.int32(self.max_draws)
+        return jnp.maximum(2 * task.height * task.width // 5, 5)

@@ -1,0 +1,260 @@
+"""One epoch of an adaptation, and many of them as one compiled program.
+
+An epoch samples programs for the target, recombines them (see ``recombination``; not in plain HER),
+runs parents and children, rewrites each in canonical form, tells which pictures are new, and hands
+all of it to a learner (see ``learner``), which changes the weights. It repeats until a program
+draws the target.
+
+Letters: G programs sampled an epoch, E kept from earlier ones, A = 2 (G + E) programs of an epoch
+(plain HER: A = G), N draws, R rows, C columns, M pictures remembered.
+"""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import Array
+from jax.flatten_util import ravel_pytree
+
+from herjax.decoder.model import Decoder
+from herjax.dsl.executor import draw_count
+from herjax.dsl.ops import RECORD_SIZE
+from herjax.learning.attempts import (
+    Attempts,
+    in_hindsight,
+    is_remembered,
+    keep_shortest,
+    picture_hash,
+    remember,
+    sample_programs,
+)
+from herjax.learning.config import AdaptConfig
+from herjax.learning.hindsight import hindsight
+from herjax.learning.learner import Learner, Update, make_optimizer
+from herjax.learning.recombination import recombine
+from herjax.learning.train import TrainState
+from herjax.runtime.program_cache import call_kept
+from herjax.runtime.sharding import whole
+from herjax.tasks.task import Task
+
+
+@struct.dataclass
+class EpochMetrics:
+    """What an epoch did. Accuracies are fractions of pixels right."""
+
+    # int8 records [A, N, 6] of every program, canonical; of kept ones that are not there yet, none
+    program: Array
+    accuracy: Array  # float32 [A], of each
+    best_picture: Array  # int8 [R, C], of this epoch
+    run: Array  # int32 [], programs whose reward was asked for, offers of recombination included
+    distinct: Array  # int32 [], different pictures
+    new: Array  # int32 [], of these not trained on before
+    trained: Array  # int32 [], programs trained on
+    draws: Array  # float32 [], mean of the sampled programs after pruning
+    # float32 [], of the learner: for hindsight the mean over the minibatches, nats per token; 0 if
+    # none, NaN if the weights are not finite any more
+    loss: Array
+    solved: Array  # bool []
+
+
+@struct.dataclass
+class AdaptState:
+    """Everything an adaptation needs to go on, and what it did so far."""
+
+    train: TrainState
+    epoch: Array  # int32 [], epochs done
+    running: Array  # bool [], False once solved, at the limit, or when the loss is not finite
+    memory: Array  # uint32 [M, 2], hashes of the pictures trained on; 0 where empty
+    remembered: Array  # int32 [], pictures ever remembered; the oldest are overwritten
+    best_program: Array  # int32 [N, 6], canonical
+    best_accuracy: Array  # float32 [], of best_program; -1 before the first epoch
+    # int32 [max(E, 1), N, 6], the best programs, of different pictures if there are so many
+    kept: Array
+    heat: Array  # float32 [], 1 or more: what the temperatures are multiplied by
+    key: Array
+    history: EpochMetrics  # a row an epoch, max_epochs in front of every shape; 0 beyond `epoch`
+
+
+def init_adaptation(
+    params: dict, config: AdaptConfig, key: Array, shape: tuple[int, int]
+) -> AdaptState:
+    """The state before the first epoch, for a canvas of ``shape`` (R, C)."""
+    epochs, programs = config.max_epochs, config.programs_an_epoch
+    draws = config.draws(math.prod(shape))
+    history = EpochMetrics(
+        program=jnp.zeros((epochs, programs, draws, RECORD_SIZE), jnp.int8),
+        accuracy=jnp.zeros((epochs, programs)),
+        best_picture=jnp.zeros((epochs, *shape), jnp.int8),
+        **{name: jnp.zeros(epochs, jnp.int32) for name in ("run", "distinct", "new", "trained")},
+        **{name: jnp.zeros(epochs) for name in ("draws", "loss")},
+        solved=jnp.zeros(epochs, bool),
+    )
+    return AdaptState(
+        # Copied, because the compiled epochs donate their state.
+        train=TrainState(
+            jnp.int32(0), jax.tree.map(jnp.copy, params), make_optimizer(config).init(params)
+        ),
+        epoch=jnp.int32(0),
+        running=jnp.bool_(True),
+        memory=jnp.zeros((config.pairs * epochs, 2), jnp.uint32),
+        remembered=jnp.int32(0),
+        best_program=jnp.zeros((draws, RECORD_SIZE), jnp.int32),
+        best_accuracy=jnp.float32(-1.0),
+        # Without any kept one is there all the same: a checkpoint cannot hold an empty array.
+        kept=jnp.zeros((max(config.kept, 1), draws, RECORD_SIZE), jnp.int32),
+        heat=jnp.float32(1.0),
+        key=key,
+        history=history,
+    )
+
+
+def attempt_all(
+    model: Decoder, state: AdaptState, task: Task, config: AdaptConfig, key: Array
+) -> tuple[Attempts, Array, Array]:
+    """The attempts of an epoch, the hashes of their pictures uint32 [A, 2], and how many were run.
+
+    The last is int32 [], with the offers of recombination.
+    """
+    sample_key, order_key = jax.random.split(key)
+    programs, samples, seen = sample_programs(
+        model, state.train.params, task, config, sample_key, state.heat
+    )
+    run = jnp.int32(len(programs))
+    if config.partners:
+        parents = jnp.concatenate([programs, state.kept[: config.kept]])
+        limit = config.draw_limit(task)
+        children, offered = recombine(parents, task, config.partners, order_key, limit)
+        programs = jnp.concatenate([parents, children])
+        run += offered + len(children)
+    pairs = in_hindsight(programs, task)
+    hashes, draws = jax.vmap(picture_hash)(pairs.picture), draw_count(pairs.program)
+    distinct = keep_shortest(hashes, draws, draws > 0)
+    new = distinct & ~is_remembered(hashes, state.memory) if config.novelty else distinct
+    attempts = Attempts(pairs, distinct, new, seen, samples.tokens, samples.log_probs)
+    return attempts, hashes, run
+
+
+def adapt_epoch(
+    model: Decoder,
+    state: AdaptState,
+    task: Task,
+    config: AdaptConfig,
+    learner: Learner = hindsight,
+) -> AdaptState:
+    """One epoch: attempts, then what the learner makes of them.
+
+    Args:
+      model: the decoder.
+      state: as from ``init_adaptation``.
+      task: unbatched, canvases [R, C].
+      config: static.
+      learner: what changes the weights.
+    """
+    key = jax.random.fold_in(state.key, state.epoch)
+    attempt_key, _, learner_key = jax.random.split(key, 3)  # three: seeds keep their meaning
+    attempts, hashes, run = attempt_all(model, state, task, config, attempt_key)
+    update = Update(state.train, jnp.float32(0.0), jnp.zeros_like(attempts.new))
+    if config.learning_rate > 0:  # without, a control, nothing is trained on
+        update = learner(model, state.train, task, attempts, config, learner_key)
+    # Weights that are not finite sample garbage, and train on nothing: tell from here.
+    weights, _ = ravel_pytree(whole(update.train.params))  # one array, so one kernel to compile
+    update = update._replace(loss=jnp.where(jnp.all(jnp.isfinite(weights)), update.loss, jnp.nan))
+    return _next_state(state, config, attempts, hashes, update, run)
+
+
+def _next_state(
+    state: AdaptState,
+    config: AdaptConfig,
+    attempts: Attempts,
+    hashes: Array,
+    update: Update,
+    run: Array,
+) -> AdaptState:
+    """The state after an epoch: weights, memory, the best programs, and a row of the history."""
+    program, accuracy = attempts.pairs.program, attempts.pairs.accuracy
+    draws, solved = draw_count(program), attempts.solved
+    memory, remembered = remember(state.memory, state.remembered, hashes, update.trained)
+    worth = accuracy - 1e-6 * draws  # more pixels right, then fewer draws
+    best = jnp.argmax(worth)
+    _, kept = jax.lax.top_k(jnp.where(attempts.distinct, worth, -1.0), len(state.kept))
+    better = accuracy[best] > state.best_accuracy
+    sampled = config.sampled
+    different = keep_shortest(hashes[:sampled], draws[:sampled], draws[:sampled] > 0)
+    metrics = EpochMetrics(
+        program=program.astype(jnp.int8),
+        accuracy=accuracy,
+        best_picture=attempts.pairs.picture[best],
+        run=run,
+        distinct=jnp.sum(attempts.distinct),
+        new=jnp.sum(attempts.new),
+        trained=jnp.sum(update.trained),
+        draws=jnp.mean(draws[:sampled].astype(jnp.float32)),
+        loss=update.loss,
+        solved=solved,
+    )
+    return AdaptState(
+        train=update.train,
+        epoch=state.epoch + 1,
+        running=~solved & jnp.isfinite(update.loss) & (state.epoch + 1 < config.max_epochs),
+        memory=memory,
+        remembered=remembered,
+        best_program=jnp.where(better, program[best], state.best_program),
+        best_accuracy=jnp.where(better, accuracy[best], state.best_accuracy),
+        kept=program[kept],
+        heat=adjust_heat(state.heat, jnp.sum(different), sampled, config.min_distinct),
+        key=state.key,
+        history=jax.tree.map(
+            lambda rows, row: rows.at[state.epoch].set(row), state.history, metrics
+        ),
+    )
+
+
+def adjust_heat(heat: Array, distinct: Array, programs: int, min_distinct: float) -> Array:
+    """A tenth hotter while too few pictures differ, then a tenth back, between 1 and 3.
+
+    Against collapse: an adaptation that has stopped exploring repeats its best wrong pictures.
+    """
+    too_few = distinct < min_distinct * programs
+    return jnp.clip(jnp.where(too_few, heat * 1.1, heat / 1.1), 1.0, 3.0)
+
+
+def adapt_epochs(
+    model: Decoder,
+    state: AdaptState,
+    task: Task,
+    config: AdaptConfig,
+    epochs: Array | int,
+    learner: Learner = hindsight,
+) -> AdaptState:
+    """At most ``epochs`` further epochs, fewer if the adaptation ends before."""
+    until = state.epoch + epochs
+    return jax.lax.while_loop(
+        lambda state: state.running & (state.epoch < until),
+        lambda state: adapt_epoch(model, state, task, config, learner),
+        state,
+    )
+
+
+@partial(jax.jit, static_argnames=("model", "config", "learner"), donate_argnames="state")
+def _advance(state, task, epochs, model, config, learner):
+    return adapt_epochs(model, state, task, config, epochs, learner)
+
+
+def compiled_epochs(
+    model: Decoder,
+    state: AdaptState,
+    task: Task,
+    config: AdaptConfig,
+    epochs: int,
+    learner: Learner = hindsight,
+) -> AdaptState:
+    """``adapt_epochs``, one program for one epoch or all of them, kept between runs.
+
+    The state is donated: copy what is needed of the old one.
+    """
+    return call_kept(
+        _advance, state, task, np.int32(epochs), model=model, config=config, learner=learner
+    )

@@ -1,0 +1,86 @@
+"""What a learner is: the function by which an epoch changes the weights.
+
+``herjax.adapt(..., learner=...)`` and ``adapt_population`` take any function of this signature;
+``herjax.hindsight`` is the default. It is traced once, inside the compiled epoch.
+"""
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from herjax.decoder.model import Decoder
+from herjax.learning.attempts import Attempts
+from herjax.learning.config import AdaptConfig
+from herjax.learning.train import TrainState, token_log_probs
+from herjax.runtime.sharding import whole
+from herjax.tasks.task import Task
+
+
+class Update(NamedTuple):
+    """What a learner returns."""
+
+    train: TrainState  # after its optimiser steps
+    loss: Array  # float32 [], reported; if it is not finite, the adaptation ends with an error
+    trained: Array  # bool [A], the programs it trained on; their pictures will not be new again
+
+
+class Learner(Protocol):
+    """Any function from the attempts of an epoch to new weights."""
+
+    def __call__(
+        self,
+        model: Decoder,
+        train: TrainState,
+        task: Task,
+        attempts: Attempts,
+        config: AdaptConfig,
+        key: Array,
+    ) -> Update:
+        """Learn from an epoch.
+
+        Args:
+          model: the decoder.
+          train: weights, and the state of ``make_optimizer(config)``.
+          task: unbatched, canvases [R, C].
+          attempts: of this epoch.
+          config: static.
+          key: PRNG key, of this epoch's learning.
+        """
+        ...
+
+
+def make_optimizer(config: AdaptConfig) -> optax.GradientTransformation:
+    """Adam with a constant rate and clipped gradients (source iteration 5).
+
+    On one flat array of all parameters: three kernels to compile instead of three for each. It is
+    whole on every device, since devices whose members end at different times must not exchange
+    pieces of it.
+    """
+    gather = optax.stateless(lambda updates, _: whole(updates))
+    adam = optax.adam(config.learning_rate)
+    clip = optax.clip_by_global_norm(config.clip)
+    return optax.chain(gather, optax.flatten(optax.chain(gather, clip, adam, gather)), gather)
+
+
+def program_log_probs(model: Decoder, params, task: Task, tokens: Array) -> Array:
+    """Log-probabilities of every token of G programs for one task, which the canvas is encoded for.
+
+    Args:
+      model: the decoder.
+      params: its parameters, which the result may be differentiated for.
+      task: unbatched; for sampled programs the one that was seen, ``Attempts.seen``.
+      tokens: int32 [G, N, 4], such as ``Attempts.tokens``.
+
+    Returns:
+      float32 [G, N + 1, 4], 0 where there is no token. As in ``Attempts.log_probs``, which are
+      these numbers for the weights that sampled, a program of all N draws was cut off: its END
+      does not count.
+    """
+    batch = jax.tree.map(lambda leaf: leaf[None], task)
+    prefix = model.apply(params, batch, task.target.size, method=Decoder.encode)
+    prefix = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(tokens), axis=0), prefix)
+    logits = model.apply(params, prefix, tokens, jnp.repeat(batch.width, len(tokens)))
+    return token_log_probs(logits, tokens)[0].at[:, -1].set(0.0)

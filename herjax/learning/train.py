@@ -1,0 +1,192 @@
+"""The one training step that pretraining and test-time training share."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import Array
+
+from herjax.decoder.model import Decoder, Logits, Prefix
+from herjax.dsl.executor import draw_count
+from herjax.dsl.grammar import (
+    COLOUR_SLOT,
+    FIRST_CELL,
+    FIRST_COLOUR,
+    OP_SLOT,
+    POINT1_SLOT,
+    POINT2_SLOT,
+    SLOTS,
+    encode,
+)
+from herjax.dsl.ops import END, RECORD_SIZE
+from herjax.tasks.task import Task
+
+
+def token_log_probs(logits: Logits, tokens: Array) -> tuple[Array, Array]:
+    """Log-probability of every token of given programs, and which places hold a token.
+
+    Args:
+      logits: of those programs.
+      tokens: int32 [B, N, 4] as from ``grammar.encode``.
+
+    Returns:
+      float32 [B, N + 1, 4] and bool [B, N + 1, 4]. The last row holds the END after N draws.
+    """
+
+    def pick(scores, chosen):
+        chosen = jnp.maximum(chosen, 0)[..., None]
+        return jnp.take_along_axis(jax.nn.log_softmax(scores), chosen, axis=-1)[..., 0]
+
+    op = jnp.pad(tokens[..., OP_SLOT], ((0, 0), (0, 1)), constant_values=END)
+    fields = [
+        pick(logits.colour, tokens[..., COLOUR_SLOT] - FIRST_COLOUR),
+        pick(logits.point1, tokens[..., POINT1_SLOT] - FIRST_CELL),
+        pick(logits.point2, tokens[..., POINT2_SLOT] - FIRST_CELL),
+    ]
+    fields = [jnp.pad(field, ((0, 0), (0, 1))) for field in fields]
+    log_probs = jnp.stack([pick(logits.op, op), *fields], axis=-1)
+    # END is said once, right after the last draw.
+    said = jnp.pad(op[:, :-1] != END, ((0, 0), (1, 0)), constant_values=True)
+    held = jnp.pad(tokens[..., 1:] >= 0, ((0, 0), (0, 1), (0, 0)))
+    held = jnp.concatenate([said[..., None], held], axis=-1)
+    return jnp.where(held, log_probs, 0.0), held
+
+
+def _summed_losses(model, params, task, program, weight, size):
+    """Negative log-likelihood summed over tokens: all [], and by slot [4] with token counts [4]."""
+    chex.assert_rank([task.target, task.width], [3, 1])
+    prefix = model.apply(params, task, size, method=Decoder.encode)
+    by_slot, counts = _loss_sums(model, params, prefix, task.width, program, weight)
+    return jnp.sum(by_slot), (by_slot, counts)
+
+
+def _loss_sums(model, params, prefix, width, program, weight):
+    """Negative log-likelihood summed over tokens by slot [4], and token counts [4]."""
+    chex.assert_shape(program, (len(weight), None, RECORD_SIZE))
+    tokens = encode(program, width)
+    logits = model.apply(params, prefix, tokens, width)
+    log_probs, held = token_log_probs(logits, tokens)
+    by_slot = -jnp.sum(log_probs * weight[:, None, None], (0, 1))
+    return by_slot, jnp.sum(held * weight[:, None, None], (0, 1))
+
+
+def _metrics(by_slot: Array, counts: Array) -> dict[str, Array]:
+    """Mean losses per token."""
+    names = ("loss_op", "loss_colour", "loss_point1", "loss_point2")
+    means = by_slot / jnp.maximum(counts, 1.0)
+    loss = jnp.sum(by_slot) / jnp.maximum(jnp.sum(counts), 1.0)
+    return {"loss": loss, **dict(zip(names, means))}
+
+
+def program_loss(
+    model: Decoder, params, task: Task, program: Array, weight: Array, size: int
+) -> tuple[Array, dict[str, Array]]:
+    """Weighted mean negative log-likelihood per token of canonical programs, in nats.
+
+    Args:
+      model: the decoder.
+      params: its parameters.
+      task: batch of B tasks.
+      program: records [B, N, 6].
+      weight: float32 [B]; 0 leaves a pair out.
+      size: places for cells, at least the largest area of the batch.
+    """
+    _, sums = _summed_losses(model, params, task, program, weight, size)
+    metrics = _metrics(*sums)
+    return metrics["loss"], metrics
+
+
+def program_gradients(
+    model: Decoder, params, task: Task, program: Array, size: int, microbatch: int
+) -> tuple[dict, dict[str, Array]]:
+    """Gradient and metrics of ``program_loss`` with weights 1, ``microbatch`` programs at a time.
+
+    B is a multiple of ``microbatch``. On a CPU a few programs at a time stay in its cache, and two
+    microbatches run side by side.
+    """
+    weight = jnp.ones(microbatch)
+
+    def gradients(task, program):
+        loss = partial(_summed_losses, model)
+        return jax.grad(loss, has_aux=True)(params, task, program, weight, size)
+
+    def add(total, pairs):
+        return jax.tree.map(jnp.add, total, gradients(*pairs)), None
+
+    def split(x):  # every microbatch takes its share of each device
+        return x.reshape(microbatch, -1, *x.shape[1:]).swapaxes(0, 1)
+
+    pairs = jax.tree.map(split, (task, program))
+    zeros = (jax.tree.map(jnp.zeros_like, params), (jnp.zeros(SLOTS), jnp.zeros(SLOTS)))
+    (grads, sums), _ = jax.lax.scan(add, zeros, pairs, unroll=2)
+    tokens = jnp.maximum(jnp.sum(sums[1]), 1.0)
+    return jax.tree.map(lambda x: x / tokens, grads), _metrics(*sums)
+
+
+def bucketed_gradients(
+    model: Decoder,
+    params,
+    task: Task,
+    program: Array,
+    weight: Array,
+    size: int,
+    lengths: tuple[int, ...],
+) -> tuple[dict, dict[str, Array]]:
+    """Gradient and metrics of ``program_loss``; CPUs do not pay for draws that no program has.
+
+    The pass over the programs is compiled for each length, that over the cells once.
+
+    Args:
+      model, params, task, program, weight, size: as of ``program_loss``.
+      lengths: ascending, the last is N; the first that holds the programs is taken.
+    """
+
+    if len(lengths) == 1:
+        loss = partial(program_loss, model)
+        return jax.grad(loss, has_aux=True)(params, task, program, weight, size)
+
+    def encode_cells(params):
+        prefix = model.apply(params, task, size, method=Decoder.encode)
+        return (prefix.keys, prefix.values, prefix.pointers), prefix.cells
+
+    encoded, pull_back, cells = jax.vjp(encode_cells, params, has_aux=True)
+
+    def gradients(length):
+        def loss(params, encoded):
+            prefix = Prefix(cells, *encoded)
+            sums = _loss_sums(model, params, prefix, task.width, program[:, :length], weight)
+            metrics = _metrics(*sums)
+            return metrics["loss"], metrics
+
+        return jax.grad(loss, argnums=(0, 1), has_aux=True)
+
+    def by_length(*operands):
+        longest = jnp.max(draw_count(program))
+        bucket = sum(longest > length for length in lengths[:-1])
+        return jax.lax.switch(bucket, [gradients(length) for length in lengths], *operands)
+
+    # Elsewhere members are one batch, for which a switch runs every branch.
+    (grads, on_encoded), metrics = jax.lax.platform_dependent(
+        params, encoded, cpu=by_length, default=gradients(lengths[-1])
+    )
+    return jax.tree.map(jnp.add, grads, pull_back(on_encoded)[0]), metrics
+
+
+@struct.dataclass
+class TrainState:
+    """Everything a training run needs to go on."""
+
+    step: Array  # int32 []
+    params: dict
+    opt_state: optax.OptState
+
+
+def apply_gradients(
+    state: TrainState, grads, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """One optimiser step."""
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state)

@@ -1,0 +1,4 @@
+"""What any JAX program needs: devices, checkpoints, files, compiled programs.
+
+Imports nothing else of herjax.
+"""

@@ -1,0 +1,317 @@
+"""Keep compiled programs between runs: a warm start neither traces, nor lowers, nor compiles.
+
+A file a program holds what JAX makes of its executable, after a checksum. It is native code, and
+unpickled: whoever may write into the folder can run what they like as the user who reads it, so a
+folder that others may write into is refused.
+
+JAX's own persistent cache is another thing: it knows a program only once it is traced and lowered,
+writes files that a kill can cut off, and on some CPUs rejects all that it loads (jax#38445).
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import logging
+import os
+import pathlib
+import pickle
+import platform
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.experimental import serialize_executable
+from jax.experimental.compilation_cache import compilation_cache
+
+from herjax.runtime.xla_flags import compiler_options, given_flags
+
+MAX_BYTES = 2**30  # of a folder; beyond it, what was used longest ago goes
+MAX_AGE = 90 * 86400  # seconds since the last use
+
+log = logging.getLogger(__name__)
+_folder: pathlib.Path | None = None
+_calls: dict[tuple, Callable] = {}  # of this process
+
+
+def default_folder() -> pathlib.Path:
+    """Where the commands keep programs: of this user.
+
+    Raises:
+      RuntimeError: if the user has no home.
+    """
+    caches = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not caches.is_absolute():  # the XDG specification: to be ignored
+        caches = pathlib.Path("~/.cache").expanduser()
+    return caches / "herjax"
+
+
+def keep_in(folder: str | os.PathLike | None) -> None:
+    """Keep programs in this folder from now on, which is made if need be; None: in none.
+
+    Without it they are kept in that of JAX's persistent cache, if there is one.
+
+    Raises:
+      ValueError: if others may write into it.
+      OSError: if it cannot be made.
+    """
+    global _folder
+    _folder = None if folder is None else _private(folder)
+
+
+def _private(name: str | os.PathLike) -> pathlib.Path:
+    """The folder, made if need be, with those above it; see ``keep_in``."""
+    path = pathlib.Path(name).absolute()
+    for folder in (*reversed(path.parents), path):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
+    if not path.is_dir() or not os.access(path, os.W_OK):
+        raise OSError(f"no folder to write programs into: {path}")
+    if hasattr(os, "getuid"):
+        found = path.stat()
+        if found.st_uid not in (os.getuid(), 0):
+            raise ValueError(f"{path} belongs to another user, who could put programs into it")
+        if found.st_mode & 0o022:
+            raise ValueError(f"others may write programs into {path}: chmod go-w {path}")
+    return path
+
+
+def call_kept(function: Callable, *arrays: Any, **static: Any) -> Any:
+    """``function(*arrays, **static)``, compiled once for all runs.
+
+    With several processes, or without a folder, once for this one.
+
+    Args:
+      function: jitted, of a module; it donates what it is declared to donate.
+      arrays: trees of arrays.
+      static: its static arguments: functions, dataclasses, tuples, and what shows in its ``repr``.
+        With a function that is not one of herjax's the program is kept for this process alone.
+    """
+    leaves, tree = jax.tree.flatten((arrays, {}))
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return function(*arrays, **static)
+    key = (function, tree, tuple(map(_shown, leaves)), tuple(static.items()), _folder_now())
+    if key not in _calls:
+        _calls[key] = _program(*key, lambda: function.lower(*arrays, **static))
+    return _calls[key](*arrays)
+
+
+def _program(
+    function: Callable,
+    tree: Any,
+    shown: tuple,
+    static: tuple,
+    folder: pathlib.Path | None,
+    lower: Callable[[], jax.stages.Lowered],
+) -> Callable:
+    """The program of one kind of call, from its file if it has one."""
+    devices = [device for _, places in shown for device, _ in places or ()] or jax.devices()[:1]
+    options = compiler_options(devices[0].platform)
+
+    def compile():
+        return lower().compile(compiler_options=options)
+
+    try:
+        told = _told(static)
+    except LookupError:  # someone's own learner may be another one tomorrow
+        folder = None
+    if folder is None:
+        return compile()
+    about = (_name(function), str(tree), shown, told, options, _settings(devices[0]))
+    digest = hashlib.sha256(repr((_version(), _machine(), about)).encode()).hexdigest()
+    return _kept(folder / f"herjax-{digest[:32]}.program", digest, tree, compile)
+
+
+def _told(value: Any) -> Any:
+    """What a static argument is, in a form that stays the same from run to run.
+
+    Raises:
+      LookupError: for a function that is not one of a module of herjax.
+    """
+    if isinstance(value, tuple):
+        return tuple(map(_told, value))
+    if dataclasses.is_dataclass(value):
+        fields = [field.name for field in dataclasses.fields(value) if field.repr]
+        return type(value).__name__, [(name, _told(getattr(value, name))) for name in fields]
+    if not callable(value):
+        return repr(value)
+    if not getattr(value, "__module__", "").startswith("herjax."):
+        raise LookupError(f"{value} is not a function of herjax")
+    return _name(value)
+
+
+def _name(function: Callable) -> str:
+    """Where a function is defined, which stands for what it does.
+
+    Raises:
+      LookupError: if it is not what its module calls so: a lambda, or made from another function.
+    """
+    module, name = function.__module__, getattr(function, "__name__", "")
+    named = getattr(sys.modules[module], name, None)
+    if named is None or named not in (function, getattr(function, "__wrapped__", function)):
+        raise LookupError(f"{module}.{name} is another function")
+    return f"{module}.{name}"
+
+
+def clear() -> None:
+    """Free the programs of this process, compiled ones included."""
+    _calls.clear()
+    jax.clear_caches()
+
+
+def _folder_now() -> pathlib.Path | None:
+    """Where to keep programs: ``keep_in``'s folder, else JAX's; no place for several processes."""
+    if jax.process_count() > 1:
+        return None
+    return _folder or _folder_of_jax(jax.config.jax_compilation_cache_dir)
+
+
+@functools.cache
+def _folder_of_jax(name: str | None) -> pathlib.Path | None:
+    if not name or "://" in name:
+        return None
+    try:
+        return _private(name)
+    except (ValueError, OSError) as error:
+        log.warning("compiled programs are not kept: %s", error)
+        return None
+
+
+# ---- What a program depends on ------------------------------------------------------------------
+
+
+def _shown(leaf: Any) -> tuple:
+    """Type and places of an argument, in a form that compares and prints."""
+    on = _places(leaf.sharding, leaf.shape) if isinstance(leaf, jax.Array) else None
+    return jax.typeof(leaf), on
+
+
+@functools.lru_cache(4096)
+def _places(sharding: jax.sharding.Sharding, shape: tuple[int, ...]) -> tuple:
+    """Which part of an array is on which device: equal however the sharding is written."""
+    parts = sharding.devices_indices_map(shape)
+    return tuple((device, repr(part)) for device, part in parts.items())
+
+
+@functools.cache
+def _version() -> str:
+    """Of the code that is traced: the libraries, and every module of herjax."""
+    modules = sorted(pathlib.Path(__file__).parents[1].rglob("*.py"))
+    digest = hashlib.sha256(b"".join(module.read_bytes() for module in modules)).hexdigest()
+    libraries = map(importlib.metadata.version, ("jax", "jaxlib", "flax", "optax", "chex"))
+    return " ".join([*libraries, *map(str, sys.version_info[:2]), digest])
+
+
+@functools.cache
+def _machine() -> tuple[str, ...]:
+    """The processor and what it can do: programs are compiled for exactly that."""
+    about = [platform.machine(), platform.processor(), sys.platform]
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith(("model name", "flags", "Features", "CPU ")):
+                about.append(line.strip())
+            if not line.strip():  # the next core is of the same kind
+                break
+    return tuple(about)
+
+
+def _settings(device: jax.Device) -> tuple:
+    """All else that decides what is compiled."""
+    values = sorted((k, str(v)) for k, v in jax.config.values.items() if "cache" not in k)
+    environment = given_flags(), os.environ.get("LIBTPU_INIT_ARGS")
+    return environment, values, device.device_kind, device.client.platform_version
+
+
+# ---- Files --------------------------------------------------------------------------------------
+
+
+def _kept(path: pathlib.Path, digest: str, tree: Any, compile: Callable) -> Callable:
+    """The program that the file holds; compiled and written if it is missing or damaged."""
+    if path.exists():
+        start = time.perf_counter()
+        try:
+            program = _load(path, digest, tree)
+        except Exception as error:  # what unpickling and XLA raise is no fixed set
+            reason = (str(error) or repr(error)).splitlines()[0]
+            log.warning("kept program could not be loaded (%s): compiling again", reason)
+        else:
+            with contextlib.suppress(OSError):
+                os.utime(path)  # it was used
+            seconds = time.perf_counter() - start
+            jax.monitoring.record_event_duration_secs("/jax/core/compile/herjax_load", seconds)
+            return program
+    program = _compile_anew(compile)
+    try:
+        _write(path, _serialized(digest, program))
+        _remove_old(path.parent)
+    except Exception as error:  # nor is what serialising raises: the run goes on
+        reason = (str(error) or repr(error)).splitlines()[0]
+        log.warning("compiled program not kept: %s", reason)
+    return program
+
+
+def _compile_anew(compile: Callable) -> Callable:
+    """Compile without JAX's persistent cache.
+
+    XLA:CPU leaves functions out when it writes a program that it has itself read: such a file
+    loads, and then fails or crashes when it runs.
+    """
+    enabled = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # it looks at the setting once
+    try:
+        return compile()
+    finally:
+        jax.config.update("jax_enable_compilation_cache", enabled)
+        compilation_cache.reset_cache()
+
+
+def _serialized(digest: str, program: jax.stages.Compiled) -> bytes:
+    executable, _, out_tree = serialize_executable.serialize(program)
+    devices = [device.id for device in program.runtime_executable().local_devices()]
+    data = zlib.compress(pickle.dumps((digest, devices, executable, out_tree)), 1)
+    return hashlib.sha256(data).digest() + data
+
+
+def _load(path: pathlib.Path, digest: str, tree: Any) -> Callable:
+    content = path.read_bytes()
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
+        raise ValueError(f"damaged {path}")
+    kept, ids, executable, out_tree = pickle.loads(zlib.decompress(content[32:]))
+    if kept != digest:
+        raise ValueError(f"{path} is of another program")
+    devices = {device.id: device for device in jax.devices()}
+    return serialize_executable.deserialize_and_load(
+        executable, tree, out_tree, execution_devices=[devices[i] for i in ids]
+    )
+
+
+def _write(path: pathlib.Path, data: bytes) -> None:
+    """All or nothing, whoever else writes the same file at the same time."""
+    handle, temporary = tempfile.mkstemp(prefix="herjax-", suffix=".part", dir=path.parent)
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _remove_old(folder: pathlib.Path) -> None:
+    """Bound a folder: MAX_AGE, then MAX_BYTES. Other files than ours are left alone."""
+    files = []
+    for path in (*folder.glob("herjax-*.program"), *folder.glob("herjax-*.part")):
+        with contextlib.suppress(FileNotFoundError):  # another process removes, too
+            found = path.stat()
+            files.append((found.st_mtime, found.st_size, path))
+    total = 0
+    for used, size, path in sorted(files, reverse=True):
+        total += size
+        if total > MAX_BYTES or used < time.time() - MAX_AGE:
+            path.unlink(missing_ok=True)

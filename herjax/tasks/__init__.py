@@ -1,0 +1,1 @@
+"""What to draw: random tasks, named pictures, the user's own. Imports ``dsl``."""

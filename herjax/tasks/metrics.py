@@ -1,0 +1,34 @@
+"""How right a picture is, and how hard."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from herjax.dsl.executor import OUTSIDE
+
+
+def pixel_accuracy(picture: Array, target: Array) -> Array:
+    """Fraction of the target's cells that have the right colour.
+
+    Args:
+      picture: [..., R, C].
+      target: [R, C], padded with OUTSIDE; the padding does not count.
+
+    Returns:
+      float32 [...]; exactly 1.0 if and only if the picture is right.
+    """
+    inside = target != OUTSIDE
+    right = jnp.sum((picture == target) & inside, axis=(-2, -1))
+    return right / jnp.sum(inside)
+
+
+def least_draws(target: np.ndarray, input: np.ndarray) -> int:
+    """A lower bound on the draws from an input [R, C] of one colour to a target [R, C].
+
+    Each of the source's calls has one colour, and paints an unbroken run of cells of any row or
+    column, which adds at most two changes of colour along it. (An outline paints two runs.)
+    """
+    blank = input.flat[0]
+    framed = np.pad(target, 1, constant_values=blank)
+    changes = max((np.diff(framed, axis=axis) != 0).sum(axis=axis).max() for axis in (0, 1))
+    return max(len(np.setdiff1d(target, blank)), int(-(-changes // 2)))

@@ -1,0 +1,34 @@
+"""The ten colours, and pictures in the terminal."""
+
+import numpy as np
+from rich.text import Text
+
+from herjax.dsl.ops import COLOURS
+
+# The ARC palette, colours 0 .. 9; 10 is outside the canvas.
+PALETTE = (
+    "#000000", "#0074D9", "#FF4136", "#2ECC40", "#FFDC00",
+    "#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25", "#FFFFFF",
+)  # fmt: skip
+
+
+def nearest_colours(pixels: np.ndarray) -> np.ndarray:
+    """The colours 0 .. 9 of least Euclidean distance in RGB, int [R, C].
+
+    Args:
+      pixels: [R, C, 3], from 0 to 255, signed or floating.
+    """
+    palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in PALETTE[:COLOURS]])
+    return ((pixels[:, :, None] - palette) ** 2).sum(axis=-1).argmin(axis=-1)
+
+
+def terminal_grid(picture: np.ndarray) -> Text:
+    """A picture [R, C] as coloured blocks, two characters a cell; as digits without colours."""
+    text = Text()
+    for r, row in enumerate(np.asarray(picture)):
+        if r:
+            text.append("\n")
+        for cell in row:
+            colour = PALETTE[int(cell)]
+            text.append(f"{int(cell)} ", style=f"{colour} on {colour}")
+    return text

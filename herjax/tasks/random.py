@@ -1,0 +1,134 @@
+"""Random drawing tasks for pretraining: the distribution of the source experiment, on the device.
+
+Height and width uniform, a blank input of a random colour, a uniform number of draws, each a
+uniform op with uniform parameters inside the canvas; draws without effect are removed, programs
+that change nothing rejected.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from herjax.dsl.canonical import canonical_program
+from herjax.dsl.executor import OUTSIDE, execute
+from herjax.dsl.ops import COLOURS, RECORD_SIZE, SOURCE_OPS, uses
+from herjax.tasks.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    """Distribution of the random tasks.
+
+    Attributes:
+      min_side: least height and width of a canvas, cells.
+      max_side: largest height and width of a canvas, cells.
+      max_draws: of a program, before those without effect are removed.
+      ops: the drawing calls used, the first so many of the table.
+    """
+
+    min_side: int = 3
+    max_side: int = 10
+    max_draws: int = 5
+    ops: int = SOURCE_OPS
+
+
+def inside(height: Array, width: Array, rows: int, cols: int) -> Array:
+    """bool [rows, cols]: the cells of a height x width canvas in the top left corner."""
+    return (jnp.arange(rows)[:, None] < height) & (jnp.arange(cols)[None, :] < width)
+
+
+def random_program(
+    key: Array, height: Array, width: Array, max_draws: int, ops: int = SOURCE_OPS
+) -> Array:
+    """Records [max_draws, 6]: 1 .. max_draws uniform draws inside the canvas, as drawn."""
+    count_key, op_key, colour_key, row_key, col_key = jax.random.split(key, 5)
+    n = (max_draws,)
+    count = jax.random.randint(count_key, (), 1, max_draws + 1)
+    op = jax.random.randint(op_key, n, 1, ops + 1)
+    op = jnp.where(jnp.arange(max_draws) < count, op, 0)
+    colour = jax.random.randint(colour_key, n, 0, COLOURS)
+    rows = jax.random.randint(row_key, (2, max_draws), 0, height)
+    cols = jax.random.randint(col_key, (2, max_draws), 0, width)
+    fields = [op, colour, rows[0], cols[0], rows[1], cols[1]]
+    return jnp.where(uses(op), jnp.stack(fields, axis=-1), 0)
+
+
+def random_task(
+    key: Array, sizes: Array, config: TaskConfig, shape: tuple[int, int] | None = None
+) -> tuple[Task, Array]:
+    """One random task and a canonical program that solves it.
+
+    Args:
+      key: PRNG key.
+      sizes: int [S, 2], the (height, width) pairs to choose from, uniformly.
+      config: the distribution.
+      shape: (R, C) of the canvas arrays; config.max_side square if None.
+
+    Returns:
+      The task, canvases [R, C], and records [max_draws, 6].
+    """
+    size_key, program_key = jax.random.split(key)
+    height, width = sizes[jax.random.randint(size_key, (), 0, sizes.shape[0])]
+    shape = shape or (config.max_side, config.max_side)
+    return _task_of_size(program_key, height, width, config, shape)
+
+
+def random_task_within(
+    key: Array, height: Array, width: Array, config: TaskConfig, shape: tuple[int, int]
+) -> tuple[Task, Array]:
+    """As ``random_task``, of at most this height and width, on canvases of ``shape`` (R, C)."""
+    size_key, program_key = jax.random.split(key)
+    most = jnp.stack([height, width])
+    sides = jax.random.randint(size_key, (2,), jnp.minimum(config.min_side, most), most + 1)
+    return _task_of_size(program_key, *sides, config, shape)
+
+
+def _task_of_size(
+    key: Array, height: Array, width: Array, config: TaskConfig, shape: tuple[int, int]
+) -> tuple[Task, Array]:
+    mask = inside(height, width, *shape)
+
+    def attempt(state):
+        attempt_key, *_ = state
+        attempt_key, colour_key, draws_key = jax.random.split(attempt_key, 3)
+        colour = jax.random.randint(colour_key, (), 0, COLOURS)
+        canvas = jnp.where(mask, colour, OUTSIDE).astype(jnp.int8)
+        program = random_program(draws_key, height, width, config.max_draws, config.ops)
+        return attempt_key, canvas, program, execute(program, canvas)
+
+    def unchanged(state):
+        _, canvas, _, target = state
+        return jnp.all(canvas == target)
+
+    blank = jnp.full(mask.shape, OUTSIDE, jnp.int8)
+    nothing = jnp.zeros((config.max_draws, RECORD_SIZE), jnp.int32)
+    start = (key, blank, nothing, blank)
+    _, canvas, program, target = jax.lax.while_loop(unchanged, attempt, start)
+    program = canonical_program(program, canvas, height, width)
+    return Task(canvas, target, height, width), program
+
+
+def size_buckets(config: TaskConfig, limits: tuple[int, ...]) -> list[np.ndarray]:
+    """All (height, width) pairs, grouped by area: int [S, 2] for each limit (largest area, cells).
+
+    Raises:
+      ValueError: if the limits do not grow, the last does not hold the largest canvas, or one
+        has no sizes.
+    """
+    if list(limits) != sorted(set(limits)):
+        raise ValueError(f"size buckets {limits} must grow")
+    if not limits or limits[-1] < config.max_side**2:
+        raise ValueError(f"last size bucket {limits} must hold {config.max_side**2} cells")
+    sides = np.arange(config.min_side, config.max_side + 1)
+    pairs = np.stack(np.meshgrid(sides, sides, indexing="ij"), -1).reshape(-1, 2)
+    bucket = np.searchsorted(limits, pairs.prod(axis=1))
+    buckets = [pairs[bucket == i] for i in range(len(limits))]
+    for limit, sizes in zip(limits, buckets):
+        if not len(sizes):
+            raise ValueError(
+                f"size buckets {limits}: no canvas belongs to the one of {limit} cells"
+            )
+    return buckets

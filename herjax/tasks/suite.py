@@ -1,0 +1,145 @@
+"""The named pictures of the source experiment, each with a reference program."""
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from herjax.dsl.ops import COLUMN, LINE, PIXEL, RECTANGLE
+
+CHICK = """
+8888448888 8844444488 8440440448 8424474248 8444774448
+8844444488 4444444444 4444444444 8444444448 8847447488
+"""
+
+EMOJI = pathlib.Path(__file__).parent / "emoji.txt"  # made by experiments/make_emoji.py
+
+# Blocks down and across of the n-squares pictures (2x2 cells each).
+SQUARES = {
+    12: (3, 4),
+    16: (4, 4),
+    20: (5, 4),
+    25: (5, 5),
+    36: (6, 6),
+    49: (7, 7),
+    64: (8, 8),
+    81: (9, 9),
+    100: (10, 10),
+}
+
+
+class Picture(NamedTuple):
+    """A named task."""
+
+    input: np.ndarray  # int8 [R, C]
+    target: np.ndarray  # int8 [R, C]
+    program: np.ndarray  # int32 records [N, 6] that paint target over input
+
+
+def pictures() -> dict[str, Picture]:
+    """Every named picture: 9-vertical-lines, 9-squares, overlapping-squares, n-squares, chick."""
+    suite = {
+        "9-vertical-lines": _paint((9, 9), [(COLUMN, c + 1, 0, c, 0, 0) for c in range(9)]),
+        "9-squares": squares(3, 3, side=3),
+        "overlapping-squares": _paint(
+            (10, 10), [(RECTANGLE, i + 1, i, i, 9 - i, 9 - i) for i in range(5)]
+        ),
+    }
+    for n, (down, across) in SQUARES.items():
+        suite[f"{n}-squares"] = squares(down, across, colours=7 if n >= 81 else 9)
+    suite["chick"] = from_runs(np.array([list(row) for row in CHICK.split()], np.int8))
+    return suite
+
+
+def tuning_pictures() -> dict[str, Picture]:
+    """Random pictures to choose settings on: none of them is in the suite."""
+    found = {}
+    for i in range(6):
+        found[f"tuning-{i}"] = _cutting((20261123, i), side=10, pieces=20)
+    for i in range(3):
+        found[f"tuning-grid-{i}"] = _uneven_grid((20261124, i), side=10, parts=5)
+    for i in range(3):
+        found[f"tuning-even-{i}"] = _even_grid((20261125, i), parts=4)
+    found["tuning-large-even"] = _even_grid((20261126, 0), parts=10)
+    found["tuning-large-cutting"] = _cutting((20261127, 0), side=20, pieces=80)
+    found["tuning-14-even"] = _even_grid((20261126, 1), parts=7)
+    found["tuning-16-grid"] = _uneven_grid((20261126, 2), side=16, parts=8)
+    return found
+
+
+def emoji_pictures() -> dict[str, Picture]:
+    """Twenty emoji of Noto Color Emoji, in 20x20 cells over colour 0 (see emoji-LICENSE.txt)."""
+    pictures = {}
+    for block in EMOJI.read_text().split("\n\n"):
+        name, *rows = block.split()
+        pictures[name] = from_runs(np.array([list(row) for row in rows], np.int8))
+    return pictures
+
+
+def _cutting(seed: tuple[int, int], side: int, pieces: int) -> Picture:
+    """A canvas cut at random into rectangles of random colours, by guillotine cuts."""
+    rng = np.random.default_rng(seed)
+    parts = [(0, 0, side, side)]
+    while len(parts) < pieces:
+        areas = np.array([h * w if h * w > 1 else 0 for _, _, h, w in parts], float)
+        r, c, h, w = parts.pop(rng.choice(len(parts), p=areas / areas.sum()))
+        if rng.random() < h / (h + w) and h > 1 or w == 1:
+            cut = int(rng.integers(1, h))
+            parts += [(r, c, cut, w), (r + cut, c, h - cut, w)]
+        else:
+            cut = int(rng.integers(1, w))
+            parts += [(r, c, h, cut), (r, c + cut, h, w - cut)]
+    target = np.zeros((side, side), np.int8)
+    for r, c, h, w in parts:
+        target[r : r + h, c : c + w] = rng.integers(0, 10)
+    return from_runs(target)
+
+
+def _uneven_grid(seed: tuple[int, int], side: int, parts: int) -> Picture:
+    """A canvas cut into ``parts`` x ``parts`` rectangles of uneven sides, random colours."""
+    rng = np.random.default_rng(seed)
+    inner = np.arange(1, side)
+    cuts = [np.sort(rng.choice(inner, parts - 1, replace=False)) for _ in range(2)]
+    block = np.stack([np.searchsorted(cut, np.arange(side), side="right") for cut in cuts])
+    colours = rng.integers(0, 10, (parts, parts))
+    return from_runs(colours[block[0][:, None], block[1][None, :]].astype(np.int8))
+
+
+def _even_grid(seed: tuple[int, int], parts: int, side: int = 2) -> Picture:
+    """``parts`` x ``parts`` square blocks of random colours."""
+    colours = np.random.default_rng(seed).integers(0, 10, (parts, parts))
+    return from_runs(colours.repeat(side, 0).repeat(side, 1).astype(np.int8))
+
+
+def squares(down: int, across: int, side: int = 2, colours: int = 9) -> Picture:
+    """A tiling by square blocks whose colours count 1, 2, .. ``colours``, 1, .. row by row."""
+    draws = []
+    for i in range(down * across):
+        top, left = i // across * side, i % across * side
+        draws.append((RECTANGLE, i % colours + 1, top, left, top + side - 1, left + side - 1))
+    return _paint((down * side, across * side), draws)
+
+
+def from_runs(target: np.ndarray, background: int = 0) -> Picture:
+    """Any picture over a blank canvas, its program drawing each row run by run."""
+    draws = []
+    for r, row in enumerate(target):
+        starts = [0, *(np.flatnonzero(np.diff(row)) + 1), len(row)]
+        for start, stop in zip(starts[:-1], starts[1:]):
+            if row[start] != background and stop - start == 1:
+                draws.append((PIXEL, row[start], r, start, 0, 0))
+            elif row[start] != background:
+                draws.append((LINE, row[start], r, start, r, stop - 1))
+    program = np.array(draws, np.int32).reshape(-1, 6)
+    return Picture(np.full_like(target, background), target, program)
+
+
+def _paint(shape: tuple[int, int], draws: list[tuple]) -> Picture:
+    """The picture of rectangles and columns over a blank canvas of colour 0."""
+    target = np.zeros(shape, np.int8)
+    for op, colour, r1, c1, r2, c2 in draws:
+        if op == COLUMN:
+            target[:, c1] = colour
+        else:
+            target[r1 : r2 + 1, c1 : c2 + 1] = colour
+    return Picture(np.zeros(shape, np.int8), target, np.array(draws, np.int32))

@@ -1,0 +1,89 @@
+"""The struct of a drawing task, and tasks from arrays."""
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import Array
+from numpy.typing import ArrayLike
+
+from herjax.dsl.executor import OUTSIDE
+
+# Pictures share a compiled program by the square canvas that they are padded to: the least of these
+# sides that holds them (BUILD_NOTES.md says what was measured).
+CANVAS_SIDES = (10, 16, 20, 24, 30)
+
+
+@struct.dataclass
+class Task:
+    """A drawing task: paint ``target`` over ``input``. Canvases are padded with OUTSIDE."""
+
+    input: Array  # int8 [R, C]
+    target: Array  # int8 [R, C]
+    height: Array  # int32 []
+    width: Array  # int32 []
+
+
+def make_task(
+    target: ArrayLike, input: ArrayLike | None = None, max_side: int | None = None
+) -> Task:
+    """A task from arrays [R, C] of colours 0 .. 9; without input, over a blank canvas of colour 0.
+
+    Args:
+      target: the picture to draw.
+      input: the canvas to draw on, of the same shape.
+      max_side: the largest side that is allowed, if any.
+
+    Raises:
+      ValueError: for a wrong shape, a colour out of range, or a side above ``max_side``.
+    """
+    target = check_canvas("target", target)
+    input = np.zeros_like(target) if input is None else check_canvas("input", input)
+    if input.shape != target.shape:
+        raise ValueError(f"input is {input.shape}, target {target.shape}: they must be equal")
+    if max_side is not None:
+        check_size(target.shape, max_side)
+    rows, cols = target.shape
+    canvases = [jnp.asarray(canvas, jnp.int8) for canvas in (input, target)]
+    return Task(*canvases, jnp.int32(rows), jnp.int32(cols))
+
+
+def pad_task(task: Task, side: int) -> Task:
+    """An unbatched task on a square canvas, padded with OUTSIDE."""
+    rows, cols = task.target.shape
+    padding = ((0, side - rows), (0, side - cols))
+    padded = [
+        np.pad(np.asarray(canvas), padding, constant_values=OUTSIDE)
+        for canvas in (task.input, task.target)
+    ]
+    return Task(*map(jnp.asarray, padded), task.height, task.width)
+
+
+def check_canvas(name: str, canvas: ArrayLike) -> np.ndarray:
+    """A picture as an array [R, C] of colours 0 .. 9.
+
+    Raises:
+      ValueError: if it is none, naming it.
+    """
+    grid = np.asarray(canvas)
+    if grid.ndim != 2 or grid.size == 0:
+        raise ValueError(f"{name}: a picture must be [rows, columns], got shape {grid.shape}")
+    if not np.issubdtype(grid.dtype, np.integer):
+        raise ValueError(f"{name} must hold integers, got {grid.dtype}")
+    low, high = int(grid.min()), int(grid.max())
+    if low < 0 or high >= OUTSIDE:
+        raise ValueError(f"{name} has colours {low} .. {high}, allowed are 0 .. {OUTSIDE - 1}")
+    return grid
+
+
+def check_size(shape: tuple[int, ...], max_side: int, name: str = "picture") -> None:
+    """ValueError for a picture of ``shape`` (R, C) with a side above ``max_side``."""
+    if max(shape) > max_side:
+        rows, cols = shape
+        raise ValueError(
+            f"{name} of {rows}x{cols} is larger than the model's canvas, {max_side}x{max_side}"
+        )
+
+
+def canvas_side(shape: tuple[int, ...], max_side: int) -> int:
+    """The side of the canvas that a picture of ``shape`` is padded to, for a model's largest."""
+    return min([side for side in CANVAS_SIDES if side >= max(shape)] + [max_side])

@@ -1,0 +1,214 @@
+"""Figures. Never imports jax."""
+
+import pathlib
+from collections.abc import Sequence
+from functools import cache
+
+import matplotlib
+import matplotlib.backends.backend_agg  # what saving needs, so that importing this module is enough
+import numpy as np
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image, ImageDraw, ImageFont
+
+from herjax.stats import percent
+from herjax.tasks.palette import PALETTE
+
+
+def show_picture(axes: matplotlib.axes.Axes, picture: np.ndarray, title: str) -> None:
+    """Draw a picture [R, C] with cell borders."""
+    # One artist with borders: ticks and a grid took four times as long.
+    colours, borders = ListedColormap(PALETTE), {"edgecolors": "#555555", "linewidth": 0.5}
+    axes.pcolormesh(picture, cmap=colours, vmin=0, vmax=10, **borders)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=9)
+
+
+def best_predictions(
+    path: pathlib.Path, target: np.ndarray, pictures: Sequence[np.ndarray], words: Sequence[str]
+) -> None:
+    """The pictures (59 spread evenly, if there are more), then the target.
+
+    Args:
+      path: PNG to write.
+      target: [R, C].
+      pictures: each [R, C], such as the best of each epoch.
+      words: what stands above each.
+    """
+    shown = spread(len(pictures), MAX_PICTURES)
+    columns = min(len(shown) + 1, 10)
+    rows = -(-(len(shown) + 1) // columns)
+    side = 1.5 if columns > 6 else 2.2  # inches
+    lines = max(text.count("\n") + 1 for text in words)
+    figure = Figure(
+        figsize=(side * columns, (side + 0.1 + 0.16 * lines) * rows), layout="constrained"
+    )
+    figure.get_layout_engine().set(h_pad=0.08)  # inches, so that no words touch the edge
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, place in zip(grid, shown):
+        show_picture(axes, pictures[place], words[place])
+    show_picture(grid[len(shown)], target, "target")
+    for axes in grid[len(shown) + 1 :]:
+        axes.axis("off")
+    save(figure, path)
+
+
+MAX_PICTURES = 59  # of best_predictions; more are not readable
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """Of ``count`` places at most ``most``, evenly spread, the first and the last included."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+
+
+# ---- Animation ----------------------------------------------------------------------------------
+
+PANEL = 200  # pixels, of a picture's longer side
+MARGIN, HEADER = 12, 44  # pixels; the header holds two lines of words
+GREYS = 16  # from paper to ink, after the ten colours and paper, so that words have smooth edges
+
+
+def animation(
+    path: pathlib.Path,
+    target: np.ndarray,
+    pictures: Sequence[np.ndarray],
+    words: Sequence[str],
+    milliseconds: Sequence[int],
+) -> None:
+    """A GIF of the target, and beside it one picture after the other, words above both.
+
+    Args:
+      path: GIF to write.
+      target: [R, C].
+      pictures: each [R, C].
+      words: two lines for each.
+      milliseconds: that each stays.
+    """
+    grid = [bytes.fromhex(colour[1:]) for colour in PALETTE]
+    greys = [bytes([255 - 255 * i // (GREYS - 1)]) * 3 for i in range(GREYS)]
+    frames = []
+    for picture, text in zip(pictures, words):
+        frame = Image.fromarray(draw_frame(target, picture, text))
+        frame.putpalette(b"".join(grid + greys))
+        frames.append(frame)
+    temporary = path.with_name(path.name + ".part")
+    frames[0].save(
+        temporary,
+        format="GIF",
+        save_all=True,
+        append_images=frames[1:],
+        duration=list(milliseconds),
+        loop=0,
+    )
+    temporary.replace(path)
+
+
+def cell_size(shape: tuple[int, int]) -> int:
+    """Pixels of a cell of the animation."""
+    return max(PANEL // max(shape), 4)
+
+
+def draw_frame(target: np.ndarray, picture: np.ndarray, words: str) -> np.ndarray:
+    """Places in the palette, uint8 [height, width]."""
+    cell = cell_size(target.shape)
+    panels = [np.kron(p, np.ones((cell, cell), int)) for p in (target, picture)]
+    height, width = panels[0].shape
+    pitch = max(width, PANEL) + MARGIN  # as wide as the words need
+    canvas = np.full((HEADER + height + MARGIN, 2 * pitch + MARGIN), 10, np.uint8)
+    ink = Image.new("L", canvas.shape[::-1])
+    pen = ImageDraw.Draw(ink)
+    titles = (f"target\n{target.shape[0]} x {target.shape[1]} cells", words)
+    for place, (panel, title) in enumerate(zip(panels, titles)):
+        left = MARGIN + place * pitch
+        canvas[HEADER : HEADER + height, left : left + width] = panel
+        pen.text((left, 4), title, fill=255, font=header_font())
+    grey = np.asarray(ink)[:HEADER].astype(int) * (GREYS - 1) // 255
+    canvas[:HEADER] = np.where(grey > 0, len(PALETTE) + grey, canvas[:HEADER])
+    return canvas
+
+
+@cache
+def header_font() -> ImageFont.FreeTypeFont:
+    """The font that Matplotlib brings along: the same on every machine."""
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 14)
+
+
+# ---- Accuracies ---------------------------------------------------------------------------------
+
+ATTEMPTS, CHILDREN = "#0067c0", "#e07b1a"
+
+
+def accuracy_distribution(
+    path: pathlib.Path, accuracies: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Ridge plot of the pixel accuracy of all programs, an epoch a ridge, the first on top.
+
+    Up to five epochs also show each program, as a stroke below its ridge.
+
+    Args:
+      path: PNG to write.
+      accuracies: of each epoch, fractions: of the attempts [G], and of the children, any number.
+    """
+    epochs = len(accuracies)
+    few = epochs <= 5
+    height = 1.2 + (1.3 if few else 0.35) * epochs
+    figure = Figure(figsize=(7, min(height, 30)), layout="constrained")
+    axes = figure.subplots()
+    with_children = any(len(children) for _, children in accuracies)
+    for epoch, parts in enumerate(accuracies):
+        single = matplotlib.colormaps["viridis"](epoch / max(epochs - 1, 1))
+        colours = (ATTEMPTS, CHILDREN) if with_children or few else (single,)
+        for place, (values, colour) in enumerate(zip(parts, colours)):
+            if len(values):
+                draw_ridge(axes, 100 * values, -epoch, colour, place, few)
+    draw_axes(axes, epochs, few)
+    if with_children:
+        marks = [Patch(color=colour, alpha=0.7) for colour in (ATTEMPTS, CHILDREN)]
+        names = ["attempts: sampled", "children: with draws of others, without needless ones"]
+        figure.legend(marks, names, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    save(figure, path)
+
+
+def draw_ridge(
+    axes: matplotlib.axes.Axes, values: np.ndarray, base: float, colour, place: int, few: bool
+) -> None:
+    """The density of percentages, smoothed by 1.5, above ``base``; its top is always as high."""
+    x = np.linspace(0, 100, 401)
+    density = np.exp(-0.5 * ((x[:, None] - values) / 1.5) ** 2).mean(axis=1)
+    scale = 0.7 if few else 1.8  # many ridges overlap, few have room
+    y = base + scale * density / max(density.max(), 1e-9)
+    axes.fill_between(x, base, y, color=colour, alpha=0.6 if few else 0.8, zorder=-base)
+    axes.plot(x, y, color="white", linewidth=0.8, zorder=-base)
+    if few:
+        strokes = base - 0.05 - 0.09 * place
+        axes.vlines(values, strokes - 0.07, strokes, color=colour, linewidth=1)
+        name = ("attempt", "child")[place]
+        axes.annotate(
+            f"best {name} {percent(values.max() / 100)}",
+            (0.01, base + 0.6 - 0.18 * place),
+            xycoords=("axes fraction", "data"),
+            color=colour,
+            fontsize=9,
+        )
+
+
+def draw_axes(axes: matplotlib.axes.Axes, epochs: int, few: bool) -> None:
+    """Ticks and names of a ridge plot."""
+    step = max(epochs // 30, 1)
+    axes.set_yticks(-np.arange(0, epochs, step), [str(e + 1) for e in range(0, epochs, step)])
+    axes.set_ylim(-epochs + 0.7 if few else None, 0.85 if few else None)
+    axes.set_xlim(0, 100.5)  # so that a stroke at 100 is whole
+    axes.set_xlabel("pixels right, %")
+    axes.set_ylabel("epoch")
+    axes.grid(axis="x", color="#cccccc", linewidth=0.5)
+    axes.set_axisbelow(True)
+
+
+def save(figure: Figure, path: pathlib.Path) -> None:
+    """Write a PNG, atomically and without a date, so that equal figures are equal files."""
+    temporary = path.with_name(path.name + ".part")
+    figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+    temporary.replace(path)

@@ -1,0 +1,162 @@
+"""What an adaptation did, put into order for figures and pages. Works on NumPy arrays.
+
+An epoch samples *attempts*. With recombination these and the programs *kept* from earlier epochs
+are the parents, and each parent has a *child*: its program with draws of the others on top, and
+without needless ones.
+
+Letters: E epochs, A rows of an epoch, G attempts, N draws, R rows and C columns of a picture.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from herjax.dsl.executor import draw_masks
+from herjax.dsl.ops import COLOUR, END, OP, RECORD_SIZE
+from herjax.learning.epoch import EpochMetrics
+from herjax.runtime.program_cache import call_kept
+from herjax.stats import percent
+from herjax.tasks.suite import Picture
+
+_draw_masks = jax.jit(draw_masks, static_argnames=("rows", "cols"))
+
+
+def cells_drawn(program: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Cells that each draw of records [N, 6] paints on a canvas of ``shape``: bool [N, R, C]."""
+    rows, cols = shape
+    return np.asarray(call_kept(_draw_masks, program, rows=rows, cols=cols))
+
+
+class Rows(NamedTuple):
+    """Which rows of an epoch hold what; the others hold nothing to show."""
+
+    attempts: np.ndarray  # int [G]
+    kept: np.ndarray  # int, without those where nothing was kept yet
+    children: np.ndarray  # int, of those that differ from their parent
+    parents: np.ndarray  # int, of each child
+
+
+class Moment(NamedTuple):
+    """One picture worth showing."""
+
+    picture: np.ndarray  # [R, C]
+    words: str  # two lines: "epoch 1 of 3" and "best child: 92.0 %"
+
+
+def epoch_rows(program: np.ndarray, sampled: int | None = None, kept: int = 0) -> Rows:
+    """Sort the programs [A, N, 6] of an epoch by what they are.
+
+    Args:
+      program: records; the attempts, then the kept ones, then a child for each of these.
+      sampled: G; None if all rows were sampled.
+      kept: places for programs of earlier epochs, filled with END where there is none yet.
+
+    Raises:
+      ValueError: if so many rows are neither attempts alone nor parents and children.
+    """
+    rows = len(program)
+    sampled = rows if sampled is None else sampled
+    parents = sampled + kept
+    if rows not in (sampled, 2 * parents):
+        raise ValueError(f"{rows} rows are not {sampled} sampled, nor twice {sampled} + {kept}")
+    places = np.arange(rows)
+    used = (program[..., OP] != END).any(axis=1)
+    old = places[sampled:parents] if rows > sampled else places[:0]
+    accepted = np.flatnonzero((program[parents:] != program[: rows - parents]).any(axis=(1, 2)))
+    accepted = accepted[used[parents + accepted]]
+    return Rows(places[:sampled], old[used[old]], parents + accepted, accepted)
+
+
+def stages(program: np.ndarray, input: np.ndarray) -> list[np.ndarray]:
+    """The canvas [R, C] before the first and after every draw of records [N, 6]."""
+    program, canvases = np.asarray(program, np.int32), [np.asarray(input)]
+    masks = cells_drawn(program, input.shape)
+    for record, mask in zip(program, masks):
+        if record[OP] == END:
+            break
+        canvases.append(np.where(mask, record[COLOUR], canvases[-1]))
+    return canvases
+
+
+def best_row(history: EpochMetrics, epoch: int, rows: np.ndarray) -> int:
+    """Of these rows of an epoch the one with most pixels right, then with fewest draws."""
+    draws = (history.program[epoch, rows, :, OP] != END).sum(axis=1)
+    return int(rows[np.lexsort((draws, -history.accuracy[epoch, rows]))[0]])
+
+
+def highlights(
+    picture: Picture, history: EpochMetrics, sampled: int | None = None, kept: int = 0
+) -> list[Moment]:
+    """The best attempt of every epoch, and after it the best child where that is better.
+
+    Args:
+      picture: input and target.
+      history: of all epochs, stacked: NumPy arrays [E, ...].
+      sampled, kept: as of ``epoch_rows``.
+    """
+    found, epochs = [], len(history.program)
+    for epoch, program in enumerate(history.program):
+        rows = epoch_rows(program, sampled, kept)
+        bar = -1.0
+        for what, mine in (("attempt", rows.attempts), ("child", rows.children)):
+            row = best_row(history, epoch, mine) if len(mine) else None
+            if row is not None and history.accuracy[epoch, row] > bar:
+                bar = float(history.accuracy[epoch, row])
+                words = f"epoch {epoch + 1} of {epochs}\nbest {what}: {percent(bar)}"
+                found.append(Moment(stages(program[row], picture.input)[-1], words))
+    return found
+
+
+def build_up(picture: Picture, program: np.ndarray, draws: int) -> list[Moment]:
+    """The program that was found, draw by draw from the blank input.
+
+    Args:
+      picture: input and target.
+      program: records [N, 6].
+      draws: to fill up to, so that programs of different lengths compile once.
+    """
+    padded = np.zeros((max(draws, len(program)), RECORD_SIZE), np.int32)
+    padded[: len(program)] = program
+    canvases = stages(padded, picture.input)
+    count, solved = len(canvases) - 1, np.array_equal(canvases[-1], picture.target)
+    name = "solution" if solved else "best program"
+    return [
+        Moment(canvas, f"{name}\ndraw {i} of {count}: {percent(np.mean(canvas == picture.target))}")
+        for i, canvas in enumerate(canvases)
+    ]
+
+
+def film(
+    picture: Picture,
+    history: EpochMetrics,
+    program: np.ndarray,
+    sampled: int | None = None,
+    kept: int = 0,
+) -> tuple[list[Moment], list[int]]:
+    """The highlights, then the program that was found draw by draw; and the milliseconds of each.
+
+    So even one epoch is a film; of many, a hundred moments are shown.
+
+    Args:
+      picture, history, sampled, kept: as of ``highlights``.
+      program: records [N, 6], the best found.
+    """
+    best = highlights(picture, history, sampled, kept)
+    best = [best[i] for i in np.unique(np.linspace(0, len(best) - 1, 100).astype(int))]
+    drawn = build_up(picture, program, history.program.shape[2])
+    each = int(np.clip(8000 / len(best), 80, 1500))
+    draw = int(np.clip(3000 / len(drawn), 80, 500))
+    times = [each] * (len(best) - 1) + [max(each, 1000)] + [draw] * (len(drawn) - 1) + [2500]
+    return best + drawn, times
+
+
+def accuracies(
+    history: EpochMetrics, sampled: int | None = None, kept: int = 0
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of every epoch the fractions of pixels right of the attempts, and of the children."""
+    found = []
+    for program, accuracy in zip(history.program, history.accuracy):
+        rows = epoch_rows(program, sampled, kept)
+        found.append((accuracy[rows.attempts], accuracy[rows.children]))
+    return found
