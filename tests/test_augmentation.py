@@ -9,65 +9,80 @@ import numpy as np
 import pytest
 
 import herjax
+from herjax.dsl.executor import OUTSIDE
 from herjax.dsl.ops import LINE, OP
-from herjax.learning.attempts import augment_pair
+from herjax.learning.hindsight import augment_pair
 from herjax.tasks.augmentation import (
-    augment_canvas,
     augment_program,
+    augment_task,
     inverse,
     random_augmentation,
 )
-from herjax.tasks.random import random_program
+from herjax.tasks.random import inside, random_program
 from tests import referee
 
 SHAPES = [(5, 5), (4, 7)]
+CANVASES = [(shape, canvas) for shape in SHAPES for canvas in (shape, (9, 9))]
 COUNT = 300
 
 
-def random_pairs(shape):
-    """Augmentations, inputs and programs of 6 draws."""
+def make_tasks(pictures, shape):
+    """Tasks whose pictures, of a shape, are both input and target."""
+    return jax.vmap(lambda x: herjax.Task(x, x, *map(jnp.int32, shape)))(pictures)
+
+
+def random_pairs(shape, canvas):
+    """Augmentations, tasks on padded canvases, and programs of 6 draws."""
     keys = jax.random.split(jax.random.key(0), COUNT)
-    augmentations = jax.vmap(lambda k: random_augmentation(k, shape, True, True))(keys)
+    inputs = jax.random.randint(keys[0], (COUNT, *canvas), 0, 10).astype(jnp.int8)
+    inputs = jnp.where(inside(*shape, *canvas), inputs, OUTSIDE).astype(jnp.int8)
+    tasks = make_tasks(inputs, shape)
+    augmentations = jax.vmap(lambda k, t: random_augmentation(k, t, True, True))(keys, tasks)
     programs = jax.vmap(lambda k: random_program(k, *shape, 6))(keys)
-    inputs = jax.random.randint(keys[0], (COUNT, *shape), 0, 10).astype(jnp.int8)
-    return augmentations, inputs, programs
+    return augmentations, tasks, programs
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_inverse_undoes_canvas_and_program(shape):
-    augmentations, inputs, programs = random_pairs(shape)
+@pytest.mark.parametrize(("shape", "canvas"), CANVASES)
+def test_inverse_undoes_canvas_and_program(shape, canvas):
+    augmentations, tasks, programs = random_pairs(shape, canvas)
     back = jax.vmap(inverse)(augmentations)
-    moved = jax.vmap(augment_canvas)(augmentations, inputs)
-    assert np.mean(np.any(moved != inputs, axis=(1, 2))) > 0.9
-    chex.assert_trees_all_equal(jax.vmap(augment_canvas)(back, moved), inputs)
-    move = jax.vmap(partial(augment_program, shape=shape))
-    chex.assert_trees_all_equal(move(back, move(augmentations, programs)), programs)
+    moved = jax.vmap(augment_task)(augmentations, tasks)
+    assert np.mean(np.any(moved.target != tasks.target, axis=(1, 2))) > 0.9
+    chex.assert_trees_all_equal(moved.input, moved.target)
+    outside = ~np.asarray(inside(*shape, *canvas))
+    assert (np.asarray(moved.target)[:, outside] == OUTSIDE).all()
+    assert (np.asarray(moved.target)[:, ~outside] < OUTSIDE).all()
+    chex.assert_trees_all_equal(jax.vmap(augment_task)(back, moved), tasks)
+    move = jax.vmap(augment_program)
+    chex.assert_trees_all_equal(move(back, move(augmentations, programs, tasks), tasks), programs)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_moved_program_draws_the_moved_picture(shape):
+@pytest.mark.parametrize(("shape", "canvas"), CANVASES)
+def test_moved_program_draws_the_moved_picture(shape, canvas):
     """Except for lines, whose ties in rounding may break the other way."""
-    augmentations, inputs, programs = random_pairs(shape)
+    augmentations, tasks, programs = random_pairs(shape, canvas)
     programs = jnp.where(programs[..., :1] == LINE, 0, programs)
     # What follows an empty record does not count: put the draws first.
     order = jnp.argsort(programs[..., OP] == 0, axis=1, stable=True)
     programs = jnp.take_along_axis(programs, order[..., None], axis=1)
-    moved = jax.vmap(partial(augment_program, shape=shape))(augmentations, programs)
-    drawn = jax.vmap(herjax.execute)(moved, jax.vmap(augment_canvas)(augmentations, inputs))
-    expected = jax.vmap(augment_canvas)(augmentations, jax.vmap(herjax.execute)(programs, inputs))
+    moved = jax.vmap(augment_program)(augmentations, programs, tasks)
+    drawn = jax.vmap(herjax.execute)(moved, jax.vmap(augment_task)(augmentations, tasks).input)
+    pictures = make_tasks(jax.vmap(herjax.execute)(programs, tasks.input), shape)
+    expected = jax.vmap(augment_task)(augmentations, pictures).target
     chex.assert_trees_all_equal(drawn, expected)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_pairs_are_exact(shape):
+@pytest.mark.parametrize(("shape", "canvas"), CANVASES)
+def test_pairs_are_exact(shape, canvas):
     """Lines included, by the referee."""
-    _, inputs, programs = random_pairs(shape)
+    _, tasks, programs = random_pairs(shape, canvas)
     config = herjax.AdaptConfig(symmetries=True, colour_permutations=True)
-    tasks = jax.vmap(lambda x: herjax.Task(x, x, *map(jnp.int32, shape)))(inputs)
     keys = jax.random.split(jax.random.key(1), COUNT)
     tasks, moved = jax.vmap(partial(augment_pair, config=config))(keys, tasks, programs)
+    rows, cols = shape
     for task_input, target, program in zip(tasks.input, tasks.target, np.asarray(moved)):
-        assert np.array_equal(referee.execute(program, np.asarray(task_input)), target)
+        drawn = referee.execute(program, np.asarray(task_input)[:rows, :cols])
+        assert np.array_equal(drawn, target[:rows, :cols])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +91,8 @@ def test_pairs_are_exact(shape):
 )
 def test_options_choose_uniformly_from_their_group(symmetries, colours, grids, orders):
     keys = jax.random.split(jax.random.key(2), COUNT)
-    found = jax.vmap(lambda k: random_augmentation(k, (5, 5), symmetries, colours))(keys)
+    task = herjax.make_task(np.zeros((5, 5), int))
+    found = jax.vmap(lambda k: random_augmentation(k, task, symmetries, colours))(keys)
     grid = np.stack([found.transpose, found.flip_rows, found.flip_cols], axis=1)
     _, counts = np.unique(grid, axis=0, return_counts=True)
     assert len(counts) == grids
@@ -85,8 +101,8 @@ def test_options_choose_uniformly_from_their_group(symmetries, colours, grids, o
     assert np.array_equal(np.sort(found.colours, axis=1), np.tile(np.arange(10), (COUNT, 1)))
 
 
-def test_oblong_canvases_keep_their_shape():
-    augmentations, inputs, _ = random_pairs((4, 7))
+@pytest.mark.parametrize("canvas", [(4, 7), (9, 9)])
+def test_oblong_pictures_keep_their_shape(canvas):
+    augmentations, _, _ = random_pairs((4, 7), canvas)
     assert not augmentations.transpose.any()
     assert augmentations.flip_rows.any()
-    assert jax.vmap(augment_canvas)(augmentations, inputs).shape == inputs.shape

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 import herjax
-from herjax.commands.live_view import LiveView, Member
+from herjax.commands.live_view import LiveView
+from herjax.commands.member import Member
 from herjax.dsl.ops import PIXEL
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import EpochMetrics

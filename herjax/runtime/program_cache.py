@@ -118,7 +118,7 @@ def _program(
 
     try:
         told = _told(static)
-    except LookupError:  # someone's own learner may be another one tomorrow
+    except ValueError:  # someone's own learner may be another one tomorrow
         folder = None
     if folder is None:
         return compile()
@@ -131,7 +131,7 @@ def _told(value: Any) -> Any:
     """What a static argument is, in a form that stays the same from run to run.
 
     Raises:
-      LookupError: for a function that is not one of a module of herjax.
+      ValueError: for a function that is not one of a module of herjax.
     """
     if isinstance(value, tuple):
         return tuple(map(_told, value))
@@ -141,7 +141,7 @@ def _told(value: Any) -> Any:
     if not callable(value):
         return repr(value)
     if not getattr(value, "__module__", "").startswith("herjax."):
-        raise LookupError(f"{value} is not a function of herjax")
+        raise ValueError(f"{value} is not a function of herjax")
     return _name(value)
 
 
@@ -149,12 +149,12 @@ def _name(function: Callable) -> str:
     """Where a function is defined, which stands for what it does.
 
     Raises:
-      LookupError: if it is not what its module calls so: a lambda, or made from another function.
+      ValueError: if it is not what its module calls so: a lambda, or made from another function.
     """
     module, name = function.__module__, getattr(function, "__name__", "")
     named = getattr(sys.modules[module], name, None)
     if named is None or named not in (function, getattr(function, "__wrapped__", function)):
-        raise LookupError(f"{module}.{name} is another function")
+        raise ValueError(f"{module}.{name} is another function")
     return f"{module}.{name}"
 
 
