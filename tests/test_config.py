@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from absl import flags
 
-from herjax.commands.flags import define_flags, read_flags, to_json
+from herjax.commands.flags import define_flags, read_flags
 from herjax.learning.config import AdaptConfig
 from herjax.learning.pretraining import PretrainConfig
 from herjax.runtime.config import from_dict

@@ -19,7 +19,7 @@ import herjax
 from herjax.commands import cli
 from herjax.commands.flags import define_flags, read_flags, to_json
 from herjax.commands.live_view import LiveView
-from herjax.commands.member import Member, write_files
+from herjax.commands.member import Member, Writer, write_files
 from herjax.commands.summary import read_results, summary, write_summary
 from herjax.decoder.model import DTYPES
 from herjax.decoder.weights import BASES, Pretrained, pretrained_for
@@ -133,7 +133,7 @@ def make_population(
     )
 
 
-def run_group(group: Group, view: LiveView, stopwatch: cli.Stopwatch) -> None:
+def run_group(group: Group, writer: Writer, view: LiveView, stopwatch: cli.Stopwatch) -> None:
     """Adapt the members of a group until all have ended, with checkpoints on the way."""
     if group.resumed:
         view.console.print(f"resuming after {group.epochs.sum()} epochs", highlight=False)
@@ -146,8 +146,9 @@ def run_group(group: Group, view: LiveView, stopwatch: cli.Stopwatch) -> None:
             view.show([(member, advance, spent[0]) for member, advance, spent in members])
             for member, advance, spent in members:
                 if advance.ended is not None:
-                    end_member(group, member, advance, spent, view)
-            stopwatch.lap()  # writing is nobody's share
+                    end_member(group, member, advance, spent, writer, view)
+            writer.check(wait=group.population.done)
+            stopwatch.lap()  # this is nobody's share
             if stop.came():
                 group.save()
                 stop.leave(f"saved after {group.epochs.sum()} epochs in all")
@@ -157,15 +158,18 @@ def run_group(group: Group, view: LiveView, stopwatch: cli.Stopwatch) -> None:
 
 
 def end_member(
-    group: Group, member: Member, advance: Advance, seconds: np.ndarray, view: LiveView
+    group: Group,
+    member: Member,
+    advance: Advance,
+    seconds: np.ndarray,
+    writer: Writer,
+    view: LiveView,
 ) -> None:
     """Write the files of a member that has ended, and show it."""
-    population = group.population
-    result = population.result(advance)
-    processes.on_first(
-        lambda: write_files(
-            member, result, population.pretrained, population.config, seconds, SAVE_WEIGHTS.value
-        )
+    population, result = group.population, group.population.result(advance)
+    before, spent = population.pretrained, seconds.copy()
+    writer.submit(
+        lambda: write_files(member, result, before, population.config, spent, SAVE_WEIGHTS.value)
     )
     view.end(member, result, seconds)
 
@@ -203,7 +207,7 @@ def run(workdir: pathlib.Path, members: list[Member], chosen: dict[str, Pretrain
     threading.Thread(target=importlib.import_module, args=[plotting], daemon=True).start()
     shapes = [member.picture.target.shape for member in members]
     sides = [chosen[member.task].model.config.max_side for member in members]
-    with view:
+    with view, Writer() as writer:
         for indices in by_canvas(shapes, sides):
             mine, side = (
                 [members[i] for i in indices],
@@ -211,7 +215,7 @@ def run(workdir: pathlib.Path, members: list[Member], chosen: dict[str, Pretrain
             )
             checkpoints = Checkpoints(workdir / "checkpoints" / f"{side}x{side}")
             group = Group(mine, chosen[mine[0].task], config, mesh, checkpoints)
-            run_group(group, view, stopwatch)
+            run_group(group, writer, view, stopwatch)
             if view.ended < len(members):
                 program_cache.clear()  # no other canvas needs these programs
     if len(members) > 1:

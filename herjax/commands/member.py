@@ -1,7 +1,13 @@
 """A member of a run, and the files that are written once it has ended."""
 
+import contextlib
 import json
+import os
 import pathlib
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -14,6 +20,7 @@ from herjax.dsl.source import format_script
 from herjax.learning.adaptation import Result
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import EpochMetrics
+from herjax.runtime import processes
 from herjax.runtime.files import write_atomically
 from herjax.tasks.metrics import least_draws
 from herjax.tasks.suite import Picture
@@ -28,6 +35,44 @@ class Member(NamedTuple):
     seed: int
     picture: Picture
     folder: pathlib.Path  # of its files
+
+
+class Writer:
+    """Writes the files of members that have ended, one after the other, beside further epochs.
+
+    On Linux its thread has the lowest priority, so that epochs take no longer for it.
+    """
+
+    def __init__(self):
+        self._pool = ThreadPoolExecutor(max_workers=1, initializer=_step_back)
+        self._pending: list[Future] = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._pool.shutdown()
+
+    def submit(self, write: Callable[[], None]) -> None:
+        """Do it soon, on the first process."""
+        if processes.is_first():
+            self._pending.append(self._pool.submit(write))
+
+    def check(self, wait: bool = False) -> None:
+        """Raise what a write raised; all processes must call this together."""
+        processes.on_first(lambda: self._check(wait))
+
+    def _check(self, wait: bool) -> None:
+        for future in self._pending:
+            if wait or future.done():
+                future.result()
+        self._pending = [future for future in self._pending if not future.done()]
+
+
+def _step_back() -> None:
+    if sys.platform == "linux":  # elsewhere it would be that of the process
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def write_files(

@@ -25,13 +25,19 @@ def format_program(program: np.ndarray) -> str:
     for record in np.asarray(program):
         if record[OP] == END:
             break
-        op = OPS[record[OP] - 1]
-        arguments = []
-        for name in op.arguments:
-            values = [int(record[column]) for column in ARGUMENT_COLUMNS[name]]
-            arguments.append(f"{name}={values[0] if len(values) == 1 else tuple(values)}")
-        lines.append(f"    {op.name}(img, {', '.join(arguments)})")
+        name, arguments = call_of(record)
+        told = "".join(f", {keyword}={value}" for keyword, value in arguments.items())
+        lines.append(f"    {name}(img{told})")
     return "\n".join([*lines, "    return img"]) + "\n"
+
+
+def call_of(record: np.ndarray) -> tuple[str, dict[str, int | tuple[int, ...]]]:
+    """The function that draws a record [6] other than END, and its keywords."""
+    op, arguments = OPS[record[OP] - 1], {}
+    for name in op.arguments:
+        values = tuple(int(record[column]) for column in ARGUMENT_COLUMNS[name])
+        arguments[name] = values if len(values) > 1 else values[0]
+    return op.name, arguments
 
 
 def parse_program(source: str, height: int | None = None, width: int | None = None) -> np.ndarray:

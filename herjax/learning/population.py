@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import Array
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from herjax.decoder.weights import Pretrained
@@ -158,8 +158,15 @@ def _gather(state, index, used, mesh):
 @partial(jax.jit, static_argnames="mesh")
 def _take(state, slot, mesh):
     """One member, whole on every device."""
-    member = jax.tree.map(lambda leaf: leaf[slot], state)
-    return jax.lax.with_sharding_constraint(member, replicated(mesh))
+    data = mesh.shape["data"]
+
+    def take(leaf):
+        # Every device slices one of its own: only these are exchanged, not all that there are.
+        own = leaf.reshape(data, -1, *leaf.shape[1:])[:, slot % (len(leaf) // data)]
+        own = jax.lax.with_sharding_constraint(own, NamedSharding(mesh, P("data")))
+        return own[slot // (len(leaf) // data)]
+
+    return jax.lax.with_sharding_constraint(jax.tree.map(take, state), replicated(mesh))
 
 
 @partial(jax.jit, static_argnames="mesh")

@@ -138,7 +138,7 @@ def _told(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         fields = [field.name for field in dataclasses.fields(value) if field.repr]
         return type(value).__name__, [(name, _told(getattr(value, name))) for name in fields]
-    if not callable(value):
+    if not callable(value) or isinstance(value, jax.sharding.Mesh):  # a mesh is a decorator, too
         return repr(value)
     if not getattr(value, "__module__", "").startswith("herjax."):
         raise ValueError(f"{value} is not a function of herjax")

@@ -84,6 +84,11 @@ def check_size(shape: tuple[int, ...], max_side: int, name: str = "picture") -> 
         )
 
 
-def canvas_side(shape: tuple[int, ...], max_side: int) -> int:
-    """The side of the canvas that a picture of ``shape`` is padded to, for a model's largest."""
-    return min([side for side in CANVAS_SIDES if side >= max(shape)] + [max_side])
+def canvas_side(shape: tuple[int, ...], max_side: int | None = None) -> int:
+    """The side of the canvas that a picture of ``shape`` (R, C) is padded to.
+
+    It is one of CANVAS_SIDES, or ``max_side`` if that is less, or for lack of these that of the
+    picture.
+    """
+    sides = [side for side in CANVAS_SIDES if side >= max(shape)] or [max(shape)]
+    return min([*sides, max_side or sides[0]])

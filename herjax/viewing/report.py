@@ -170,10 +170,8 @@ class _Programs:
     def draws(self) -> list[list]:
         """``[call, colour, cells]``; cells as hexadecimal bits in reading order."""
         count = len(self.draw_place)
-        size = 1 << max(count - 1, 1).bit_length()  # so that few shapes are compiled
-        records = np.zeros((size, 6), np.int32)
-        records[:count] = list(self.draw_place) or np.zeros((0, 6), int)
-        masks = cells_drawn(records, self.shape).reshape(size, -1)
+        records = np.array(list(self.draw_place), np.int32).reshape(-1, 6)
+        masks = cells_drawn(records, self.shape).reshape(count, self.shape[0] * self.shape[1])
         calls = format_program(records).splitlines()[1:-1]
         return [
             [call.strip(), int(record[COLOUR]), np.packbits(mask).tobytes().hex()]

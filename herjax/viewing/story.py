@@ -9,23 +9,27 @@ Letters: E epochs, A rows of an epoch, G attempts, N draws, R rows and C columns
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from herjax.dsl.executor import draw_masks
-from herjax.dsl.ops import COLOUR, END, OP, RECORD_SIZE
+from herjax.dsl import drawing
+from herjax.dsl.ops import COLOUR, END, OP
+from herjax.dsl.source import call_of
 from herjax.learning.epoch import EpochMetrics
-from herjax.runtime.program_cache import call_kept
 from herjax.stats import percent
 from herjax.tasks.suite import Picture
 
-_draw_masks = jax.jit(draw_masks, static_argnames=("rows", "cols"))
 
+def cells_drawn(program: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Cells that each draw of records [N, 6] paints on a canvas of ``shape``: bool [N, R, C].
 
-def cells_drawn(program: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Cells that each draw of records [N, 6] paints on a canvas of ``shape``: bool [N, R, C]."""
-    rows, cols = shape
-    return np.asarray(call_kept(_draw_masks, program, rows=rows, cols=cols))
+    By the plain calls: nothing is compiled, and figures may be made while JAX is busy.
+    """
+    masks = np.zeros((len(program), *shape), bool)
+    for mask, record in zip(masks, np.asarray(program)):
+        if record[OP] != END:
+            name, arguments = call_of(record)
+            getattr(drawing, name)(mask, **{**arguments, "color": True})
+    return masks
 
 
 class Rows(NamedTuple):
@@ -108,17 +112,14 @@ def highlights(
     return found
 
 
-def build_up(picture: Picture, program: np.ndarray, draws: int) -> list[Moment]:
+def build_up(picture: Picture, program: np.ndarray) -> list[Moment]:
     """The program that was found, draw by draw from the blank input.
 
     Args:
       picture: input and target.
       program: records [N, 6].
-      draws: to fill up to, so that programs of different lengths compile once.
     """
-    padded = np.zeros((max(draws, len(program)), RECORD_SIZE), np.int32)
-    padded[: len(program)] = program
-    canvases = stages(padded, picture.input)
+    canvases = stages(program, picture.input)
     count, solved = len(canvases) - 1, np.array_equal(canvases[-1], picture.target)
     name = "solution" if solved else "best program"
     return [
@@ -144,7 +145,7 @@ def film(
     """
     best = highlights(picture, history, sampled, kept)
     best = [best[i] for i in np.unique(np.linspace(0, len(best) - 1, 100).astype(int))]
-    drawn = build_up(picture, program, history.program.shape[2])
+    drawn = build_up(picture, program)
     each = int(np.clip(8000 / len(best), 80, 1500))
     draw = int(np.clip(3000 / len(drawn), 80, 500))
     times = [each] * (len(best) - 1) + [max(each, 1000)] + [draw] * (len(drawn) - 1) + [2500]
