@@ -47,3 +47,34 @@ def test_malformed_tuples_are_refused(argument):
 def test_from_dict_is_the_inverse_of_asdict():
     config = PretrainConfig(steps=7, snapshots=())
     assert from_dict(PretrainConfig(), dataclasses.asdict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"programs": (0,)}, "programs must be at least 1"),
+        ({"programs": (4, 4)}, "must pair up"),
+        ({"temperatures": (-0.5,)}, "temperatures must be above 0"),
+        ({"temperatures": (0.0,)}, "--greedy"),
+        ({"temperatures": (float("nan"),)}, "temperatures must be above 0"),
+        ({"minibatch": 0}, "minibatch must be at least 1, got 0"),
+        ({"max_epochs": -1}, "max_epochs must be at least 1"),
+        ({"fresh": -1}, "fresh must be 0 or more"),
+        ({"learning_rate": -1.0}, "learning_rate must be positive, or 0 for none, got -1.0"),
+        ({"partners": -1}, "partners must be 0 or more, got -1"),
+        ({"partners": 16}, "partners must be at most 15, .*; got 16"),
+        ({"programs": (3,), "keep": 0}, "partners must be at most 2, .*; got 15"),
+        ({"fraction": 1.5}, "fraction must be"),
+        ({"select": "best"}, "select must be a function, got 'best'"),
+        ({"order": None}, "order must be a function, got None"),
+        ({"programs": 32}, "programs must be a tuple, each of it an integer, got 32"),
+        ({"temperatures": ("1",)}, "temperatures must be a tuple, each of it a number"),
+        ({"minibatch": 2.0}, "minibatch must be an integer, got 2.0"),
+        ({"max_epochs": True}, "max_epochs must be an integer, got True"),
+        ({"greedy": 1}, "greedy must be True or False, got 1"),
+        ({"clip": "1"}, "clip must be a number, got '1'"),
+    ],
+)
+def test_bad_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        AdaptConfig(**changes)

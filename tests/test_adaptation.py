@@ -1,0 +1,127 @@
+import jax
+import numpy as np
+import pytest
+
+import herjax
+from herjax.learning.attempts import attempt
+from herjax.learning.config import AdaptConfig
+from tests import referee
+
+CONFIG = AdaptConfig(
+    programs=(12, 4), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
+)
+PLAIN = AdaptConfig.plain(
+    programs=(24, 8), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
+)
+
+
+@pytest.fixture(scope="module")
+def target():
+    return np.random.default_rng(5).integers(0, 10, (6, 7))
+
+
+def run(tiny, target, config, seed=0):
+    kept = []
+    result = herjax.adapt(
+        target, params=tiny, seed=seed, config=config, on_epoch=lambda s, m: kept.append(m)
+    )
+    return result, kept
+
+
+def test_adapt_repeats_for_a_seed_and_differs_between_seeds(tiny, target):
+    one, again, other = (run(tiny, target, CONFIG, seed)[0] for seed in (0, 0, 1))
+    for a, b in zip(one.history, again.history):
+        assert all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+    assert np.array_equal(one.program, again.program)
+    assert not np.array_equal(one.history[0].accuracy, other.history[0].accuracy)
+
+
+def test_adapt_stops_at_a_solution_without_training(tiny):
+    """A picture the untrained decoder draws by chance: one of its own samples."""
+    target = np.zeros((6, 7), np.int64)
+    attempts = attempt(tiny.model, tiny.params, herjax.make_task(target), CONFIG, jax.random.key(9))
+    drawn = np.asarray(attempts.program)
+    target = referee.execute(
+        min(drawn, key=lambda p: (p[:, 0] == 0).all() * 99 + (p[:, 0] > 0).sum()), target
+    )
+    result, _ = run(tiny, target, AdaptConfig(programs=(512,), max_epochs=20, max_draws=4))
+    assert result.solved
+    assert bool(result.history[-1].solved)
+    assert result.history[-1].trained == 0
+    assert not any(bool(epoch.solved) for epoch in result.history[:-1])
+    assert np.array_equal(referee.execute(result.program, np.zeros((6, 7), int)), target)
+
+
+@pytest.mark.parametrize(
+    ("target", "input", "message"),
+    [
+        (np.zeros((2, 2, 2), int), None, "rows, columns"),
+        (np.zeros((0, 3), int), None, "rows, columns"),
+        (np.full((3, 3), 10), None, "target has colours 10 .. 10"),
+        (np.full((3, 3), 2**32 + 1), None, "target has colours 4294967297"),
+        (np.full((3, 3), -1), None, "allowed are 0 .. 9"),
+        (np.zeros((3, 3)), None, "must hold integers"),
+        (np.zeros((3, 3), int), np.zeros((3, 4), int), "they must be equal"),
+        (np.zeros((3, 3), int), np.full((3, 3), 11), "input has colours"),
+        (np.zeros((3, 12), int), None, "3x12 is larger than the model's canvas, 10x10"),
+    ],
+)
+def test_bad_pictures_are_refused(tiny, target, input, message):
+    with pytest.raises(ValueError, match=message):
+        herjax.adapt(target, input, params=tiny)
+
+
+def test_a_result_can_be_adapted_again(tiny, target):
+    first = herjax.adapt(target, params=tiny, config=CONFIG)
+    assert first.adapted.model == tiny.model
+    assert first.adapted.params is first.params
+    again = herjax.adapt(target[::-1], params=first.adapted, config=CONFIG)
+    fresh = herjax.adapt(target[::-1], params=tiny, config=CONFIG)
+    assert not np.array_equal(again.history[0].accuracy, fresh.history[0].accuracy)
+
+
+def test_a_state_that_was_handed_out_stays(tiny, target):
+    states = []
+    herjax.adapt(target, params=tiny, config=CONFIG, on_epoch=lambda s, m: states.append(s))
+    assert [int(state.epoch) for state in states] == [1, 2, 3, 4, 5, 6]
+    steps = [int(state.train.step) for state in states]
+    assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": {"programs": 3}}, "config must be an AdaptConfig, got {'programs': 3}"),
+        ({"params": 3}, "params must be a Pretrained, a name or folder .* got int"),
+    ],
+)
+def test_other_things_are_refused(tiny, target, changes, message):
+    with pytest.raises(ValueError, match=message):
+        herjax.adapt(target, **{"params": tiny, **changes})
+
+
+def test_a_decoder_may_be_named(target):
+    with pytest.raises(herjax.CheckpointError, match="no model 'nosuch'"):
+        herjax.adapt(target, params="nosuch")
+
+
+def test_a_small_picture_is_adapted_to_on_a_padded_canvas(tiny, target):
+    """The metrics and the program are those of the picture itself, and a row reaches its edge."""
+    result, epochs = run(tiny, target, CONFIG)
+    assert max(target.shape) < 10 == tiny.model.config.max_side
+    blank = np.zeros_like(target)
+    for metrics in epochs:
+        best = np.argmax(metrics.accuracy - 1e-6 * (metrics.program[..., 0] > 0).sum(axis=1))
+        picture = referee.execute(metrics.program[best], blank)
+        assert np.array_equal(metrics.best_picture, picture)
+        assert metrics.accuracy[best] == pytest.approx((picture == target).mean())
+    drawn = referee.execute(result.program, blank)
+    assert (drawn == target).mean() == pytest.approx(max(e.accuracy.max() for e in epochs))
+
+
+def test_small_pictures_keep_their_limit_of_draws(tiny):
+    config = AdaptConfig(programs=(12,), max_epochs=2)
+    result, _ = run(tiny, np.random.default_rng(0).integers(0, 10, (3, 6)), config)
+    lengths = [(epoch.program[..., 0] > 0).sum(axis=1).max() for epoch in result.history]
+    assert result.history[0].program.shape == (32, 40, 6)
+    assert max(lengths) == 7  # two for every five cells

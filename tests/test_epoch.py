@@ -1,0 +1,110 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import herjax
+from herjax.learning.adaptation import epoch_metrics
+from herjax.learning.config import AdaptConfig
+from herjax.learning.epoch import adjust_heat, compiled_epochs, init_adaptation
+from herjax.learning.selection import order_reversed, order_shuffled, select_all, select_diverse
+from tests import referee
+
+CONFIG = AdaptConfig(
+    programs=(12, 4), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
+)
+PLAIN = AdaptConfig.plain(
+    programs=(24, 8), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
+)
+
+
+@pytest.fixture(scope="module")
+def target():
+    return np.random.default_rng(5).integers(0, 10, (6, 7))
+
+
+def epochs_of(tiny, target, config, seed=0):
+    """The state after each epoch, as NumPy arrays."""
+    task = herjax.make_task(target)
+    state = init_adaptation(tiny.params, config, jax.random.key(seed), target.shape)
+    states = []
+    while state.running:
+        state = compiled_epochs(tiny.model, state, task, config, 1)
+        states.append(jax.device_get(state.replace(key=None)))
+    return states
+
+
+def test_an_epoch_holds_attempts_kept_programs_and_a_child_of_each(tiny, target):
+    blank, parents = np.zeros_like(target), CONFIG.sampled + CONFIG.kept
+    assert (CONFIG.sampled, CONFIG.kept, CONFIG.programs_an_epoch) == (16, 4, 40)
+    kept, better = np.zeros((4, 6, 6), int), 0
+    for state in epochs_of(tiny, target, CONFIG):
+        metrics = epoch_metrics(state.history, int(state.epoch) - 1, target.shape)
+        pictures = [referee.execute(program, blank) for program in metrics.program]
+        right = np.array([(picture == target).mean() for picture in pictures])
+        assert np.allclose(metrics.accuracy, right, atol=1e-6)
+        assert np.array_equal(metrics.program[16:20], kept)
+        assert (right[parents:] >= right[:parents]).all()
+        better += (right[parents:] > right[:parents]).sum()
+        # An offer is one run more; none is made to a program without room.
+        draws = (metrics.program[..., 0] > 0).sum(axis=1)
+        assert metrics.run >= CONFIG.programs_an_epoch - CONFIG.kept + draws[parents:].sum()
+        assert metrics.distinct == len({p.tobytes() for p, n in zip(pictures, draws) if n})
+        # The best of different pictures are kept.
+        kept = state.kept
+        different = {p.tobytes(): r for p, r, n in zip(pictures, right, draws) if n}
+        ranked = sorted(different.values(), reverse=True)
+        assert [(referee.execute(p, blank) == target).mean() for p in kept] == ranked[:4]
+        assert len({referee.execute(p, blank).tobytes() for p in kept}) == 4
+    assert better > 20
+
+
+def test_plain_her_has_attempts_alone(tiny, target):
+    assert PLAIN.kept == 0
+    for state in epochs_of(tiny, target, PLAIN):
+        metrics = epoch_metrics(state.history, int(state.epoch) - 1, target.shape)
+        assert metrics.program.shape == (32, 6, 6)
+        assert metrics.run == 32
+
+
+def test_learning_rate_0_searches_without_learning(tiny, target):
+    last = epochs_of(tiny, target, dataclasses.replace(CONFIG, learning_rate=0.0))[-1]
+    assert int(last.train.step) == 0
+    assert int(last.epoch) == 6
+    for leaf, before in zip(jax.tree.leaves(last.train.params), jax.tree.leaves(tiny.params)):
+        assert np.array_equal(leaf, before)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"select": select_all, "novelty": False, "order": order_reversed},
+        {
+            "select": select_diverse,
+            "order": order_shuffled,
+            "fresh": 3,
+            "greedy": True,
+            "symmetries": True,
+        },
+    ],
+)
+def test_options_run(tiny, target, changes):
+    config = dataclasses.replace(CONFIG, max_epochs=2, **changes)
+    last = epochs_of(tiny, target, config)[-1]
+    epochs = [epoch_metrics(last.history, epoch, target.shape) for epoch in range(2)]
+    if changes["select"] is select_all:
+        assert epochs[0].trained == epochs[0].distinct == epochs[0].new
+    assert all(np.isfinite(epoch.loss) for epoch in epochs)
+
+
+def test_heat_rises_while_too_few_pictures_differ_and_falls_back():
+    heat = jnp.float32(1.0)
+    for _ in range(5):
+        heat = adjust_heat(heat, jnp.int32(7), 10, 0.8)
+    assert heat == pytest.approx(1.1**5)
+    assert adjust_heat(heat, jnp.int32(8), 10, 0.8) == pytest.approx(1.1**4)
+    assert adjust_heat(jnp.float32(1.0), jnp.int32(8), 10, 0.8) == 1.0
+    assert adjust_heat(jnp.float32(2.95), jnp.int32(0), 10, 0.8) == 3.0
+    assert adjust_heat(jnp.float32(1.0), jnp.int32(0), 10, 0.0) == 1.0

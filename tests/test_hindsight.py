@@ -1,0 +1,102 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import herjax
+from herjax.learning.adaptation import epoch_metrics
+from herjax.learning.attempts import attempt
+from herjax.learning.config import AdaptConfig
+from herjax.learning.epoch import compiled_epochs, init_adaptation
+from herjax.learning.hindsight import fresh_pairs, train_on
+from herjax.learning.train import program_loss
+from herjax.tasks.task import pad_task
+from tests import referee
+
+CONFIG = AdaptConfig(
+    programs=(12, 4), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
+)
+PLAIN = AdaptConfig.plain(
+    programs=(24, 8), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
+)
+
+
+@pytest.fixture(scope="module")
+def target():
+    return np.random.default_rng(5).integers(0, 10, (6, 7))
+
+
+@pytest.mark.parametrize(("config", "pairs"), [(PLAIN, 8), (CONFIG, 10)])
+def test_nothing_is_trained_twice_with_novelty(tiny, target, config, pairs):
+    task = herjax.make_task(target)
+    state = init_adaptation(tiny.params, config, jax.random.key(0), target.shape)
+    for _ in range(4):
+        state = compiled_epochs(tiny.model, state, task, config, 1)
+        metrics = epoch_metrics(state.history, int(state.epoch) - 1, target.shape)
+        assert int(metrics.trained) <= config.pairs == pairs
+        assert int(metrics.trained) <= int(metrics.new) <= int(metrics.distinct)
+        assert int(state.train.step) <= -(-pairs // 4) * int(state.epoch)
+    memory = [tuple(h) for h in np.asarray(state.memory).tolist() if any(h)]
+    assert len(memory) == len(set(memory)) == int(state.remembered) > 8
+
+
+def test_training_makes_own_picture_to_program_likelier(tiny, target):
+    """The hindsight label: (input, the program's own picture) -> program, not the real target."""
+    task = herjax.make_task(target)
+    config = dataclasses.replace(CONFIG, learning_rate=1e-3, colour_permutations=False)
+    pairs = attempt(tiny.model, tiny.params, task, config, jax.random.key(1))
+    kept = np.flatnonzero(np.asarray(pairs.program[:, 0, 0]) > 0)[:12]
+    pairs = jax.tree.map(lambda leaf: leaf[kept], pairs)
+    count = len(kept) - 2  # the last two are not to be trained on
+    train = init_adaptation(tiny.params, config, jax.random.key(0), target.shape).train
+    # Twenty passes, so that a pass in which nothing was learned cannot hide in noise.
+    step = jax.jit(
+        lambda train: train_on(tiny.model, train, task, pairs, count, config, jax.random.key(0))
+    )
+    for _ in range(20):
+        train, _ = step(train)
+    assert int(train.step) == 20 * -(-count // config.minibatch)
+
+    @jax.jit
+    def loss(params, pictures):
+        many = len(pictures)
+        batch = herjax.Task(
+            jnp.broadcast_to(task.input, pictures.shape),
+            pictures,
+            jnp.full(many, task.height),
+            jnp.full(many, task.width),
+        )
+        weight = (jnp.arange(many) < count).astype(jnp.float32)
+        return program_loss(tiny.model, params, batch, pairs.program, weight, target.size)[0]
+
+    own, real = pairs.picture, jnp.broadcast_to(task.target, pairs.picture.shape)
+    gain_own = loss(tiny.params, own) - loss(train.params, own)
+    gain_real = loss(tiny.params, real) - loss(train.params, real)
+    assert gain_own > 0.3
+    assert gain_own > gain_real
+
+
+@pytest.mark.parametrize(("draws", "ops"), [(3, 5), (8, 2)])
+def test_fresh_pairs_are_exact_tasks_within_the_picture(target, draws, ops):
+    task = pad_task(herjax.make_task(target), 9)
+    tasks, programs = fresh_pairs(jax.random.key(0), task, 40, draws, ops)
+    assert programs.shape == (40, draws, 6)
+    assert tasks.target.shape == (40, 9, 9)
+    sizes = set()
+    for i in range(40):
+        height, width = int(tasks.height[i]), int(tasks.width[i])
+        sizes.add((height, width))
+        canvas = np.asarray(tasks.input[i])[:height, :width]
+        expected = np.asarray(tasks.target[i])[:height, :width]
+        assert np.array_equal(referee.execute(np.asarray(programs[i]), canvas), expected)
+    assert all(3 <= h <= 6 and 3 <= w <= 7 for h, w in sizes)
+    assert len(sizes) > 8
+    drawn = set(np.unique(programs[..., 0])) - {0}
+    # The canonical form may write a straight line or a narrow rectangle as a row, column or pixel.
+    assert len(drawn) == 5
+    tiny = pad_task(herjax.make_task(target[:2, :1]), 9)
+    tasks, _ = fresh_pairs(jax.random.key(0), tiny, 5, draws, ops)
+    assert set(tasks.height.tolist()) == {2}
+    assert set(tasks.width.tolist()) == {1}

@@ -1,0 +1,108 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import herjax
+from herjax.learning import epoch
+from herjax.learning.epoch import attempt_all, init_adaptation
+from herjax.runtime import program_cache
+from herjax.tasks.task import pad_task
+
+CONFIG = herjax.AdaptConfig(programs=(12, 4), temperatures=(1.0, 0.5), max_epochs=3, max_draws=6)
+
+
+def reinforce(model, train, task, attempts, config, key):
+    """REINFORCE with the mean reward as baseline (Williams, 1992), as in the tutorial."""
+    advantage = attempts.reward - attempts.reward.mean()
+
+    def loss(params):
+        log_probs = herjax.program_log_probs(model, params, attempts.seen, attempts.tokens)
+        return -jnp.mean(advantage * log_probs.sum(axis=(1, 2)))
+
+    value, grads = jax.value_and_grad(loss)(train.params)
+    train = herjax.apply_gradients(train, grads, herjax.make_optimizer(config))
+    return herjax.Update(train, value, trained=attempts.sampled)
+
+
+@pytest.fixture(scope="module")
+def target():
+    return np.random.default_rng(5).integers(0, 10, (6, 7))
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["as it is", "augmented"])
+def attempted(request, tiny, target):
+    """The attempts of an epoch, some of them as long as they may be."""
+    task = pad_task(herjax.make_task(target), 10)
+    config = herjax.AdaptConfig(
+        programs=(12, 4), temperatures=(1.5, 0.5), max_draws=2, colour_permutations=request.param
+    )
+    state = init_adaptation(tiny.params, config, jax.random.key(0), task.target.shape)
+    attempts, _, _ = jax.jit(
+        lambda state, task: attempt_all(tiny.model, state, task, config, jax.random.key(1))
+    )(state, task)
+    return task, attempts
+
+
+def test_log_probs_are_those_of_the_sampler(tiny, attempted):
+    """For the canvas that was seen, which with augmentation is not the task."""
+    task, attempts = attempted
+    log_probs = herjax.program_log_probs(tiny.model, tiny.params, attempts.seen, attempts.tokens)
+    assert np.allclose(log_probs, attempts.log_probs, atol=1e-4)
+    draws = (np.asarray(attempts.tokens)[..., 0] > 0).sum(axis=1)
+    assert draws.max() == 2 > draws.min()  # cut off, and ended
+    told = np.asarray(attempts.log_probs) != 0
+    assert (told[:, :, 0].sum(axis=1) == np.minimum(draws + 1, 2)).all()
+    assert (np.asarray(attempts.log_probs)[told] < 0).all()
+
+
+def test_attempts_tell_which_were_sampled_and_how_right_they_are(attempted):
+    task, attempts = attempted
+    assert attempts.sampled.tolist() == [True] * 16 + [False] * 24
+    assert attempts.reward.shape == (16,)
+    own = jax.vmap(herjax.pixel_accuracy, (0, None))(attempts.pairs.picture, task.target)
+    assert np.array_equal(attempts.reward, own[:16])
+    assert not attempts.solved
+
+
+def test_a_learner_of_ones_own_changes_the_weights_its_way(tiny, target):
+    result = herjax.adapt(target, params=tiny, config=CONFIG, learner=reinforce)
+    usual = herjax.adapt(target, params=tiny, config=CONFIG)
+    assert np.array_equal(result.history[0].accuracy, usual.history[0].accuracy)
+    assert not np.array_equal(result.history[1].accuracy, usual.history[1].accuracy)
+    assert [int(metrics.trained) for metrics in result.history] == [16, 16, 16]
+    losses = [float(metrics.loss) for metrics in result.history]
+    assert np.isfinite(losses).all()
+    assert any(losses)
+    tasks, keys = [herjax.make_task(target)], jax.random.key(0)[None]
+    (member,) = herjax.adapt_population(tiny, tasks, keys, config=CONFIG, learner=reinforce)
+    assert np.array_equal(member.program, result.program)
+    for a, b in zip(jax.tree.leaves(member.params), jax.tree.leaves(result.params)):
+        assert np.array_equal(a, b)
+
+
+def test_it_makes_what_was_better_than_average_likelier(tiny, attempted):
+    task, attempts = attempted
+    config = herjax.AdaptConfig(learning_rate=1e-3)
+    state = init_adaptation(tiny.params, config, jax.random.key(0), task.target.shape)
+    learn = jax.jit(
+        lambda train: reinforce(tiny.model, train, task, attempts, config, jax.random.key(0)).train
+    )
+    train = state.train
+    for _ in range(5):
+        train = learn(train)
+    after = herjax.program_log_probs(tiny.model, train.params, attempts.seen, attempts.tokens)
+    gain = (after - attempts.log_probs).sum(axis=(1, 2))
+    assert jnp.sum(gain * (attempts.reward - attempts.reward.mean())) > 0.01
+
+
+def test_a_learner_that_is_not_of_herjax_is_not_kept_between_runs(tmp_path, monkeypatch):
+    """It may be another one tomorrow, under the same name."""
+    monkeypatch.setattr(program_cache, "_folder", tmp_path)
+    options = {"model": 1, "config": CONFIG}
+    with pytest.raises(ValueError, match="reinforce.* is not a function of herjax"):
+        program_cache._told({**options, "learner": reinforce}["learner"])
+    assert "hindsight" in program_cache._told(epoch.hindsight)
+    shown = str(program_cache._told((CONFIG, herjax.hindsight)))
+    assert "herjax.learning.selection.select_best" in shown
+    assert "0x" not in shown
