@@ -19,9 +19,18 @@ PICTURES = [RNG.integers(0, 10, shape) for shape in ((4, 5), (4, 5), (6, 3))]  #
 SEEDS = [0, 1, 2, 0, 1]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def optimised_as_for_users():
+    """At the tests' level 0, multiply-adds are contracted in one program and not in another."""
+    with pytest.MonkeyPatch.context() as patch:
+        options = {"xla_backend_optimization_level": 1}
+        patch.setattr(program_cache, "compiler_options", lambda _: options)
+        yield
+
+
 @pytest.fixture(scope="module")
 def tasks():
-    """Two members share a picture; the fourth is blank, and solved in its first epoch."""
+    """Three shapes on one canvas; the fourth picture is blank, and solved in its first epoch."""
     blank = np.zeros((2, 7), int)
     pictures = (PICTURES[0], PICTURES[0], PICTURES[1], blank, PICTURES[2])
     return [herjax.make_task(picture) for picture in pictures]
