@@ -132,15 +132,15 @@ def test_a_model_that_is_not_installed_is_told_where_to_get(monkeypatch, tmp_pat
 # ---- Built and installed ------------------------------------------------------------------------
 
 
-def run(*command, cwd):
-    """Standard output of a command that has none of this run's settings but fast compiling."""
+def run(*command, cwd, code=0):
+    """All output of a command that has none of this run's settings but fast compiling."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "JAX_"))}
     environment = {**kept, "XDG_CACHE_HOME": str(cwd / "cache")}
     done = subprocess.run(
         list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,8 @@ print(json.dumps({
 
 @pytest.mark.slow
 def test_the_library_works_as_installed(installed, tmp_path):
-    told = json.loads(run(installed / "python", "-I", "-c", LIBRARY, cwd=tmp_path).splitlines()[-1])
+    out = run(installed / "python", "-I", "-c", LIBRARY, cwd=tmp_path)
+    told = json.loads(re.search("^{.*}$", out, re.M)[0])
     assert pathlib.Path(told["file"]).is_relative_to(installed.parent)
     assert told["version"] == [herjax.__version__] * 2
     assert not told["checkout"]
@@ -226,3 +227,6 @@ def test_the_commands_work_as_installed(installed, tmp_path):
     assert "draw_horizontal_line(img, y=1, color=4)" in shown
     module = [installed / "python", "-m", "herjax.commands.show", "run/solution.py"]
     assert run(*module, cwd=tmp_path) == shown
+    refused = run(installed / "herjax-pretrain", "--preset=huge", cwd=tmp_path, code=2)
+    assert "preset" in refused.splitlines()[0]
+    assert len(refused.splitlines()) == 1

@@ -13,6 +13,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import Array
 
@@ -72,7 +73,7 @@ def sample(
     params: dict[str, Any],
     task: Task,
     key: Array,
-    temperature: Array,
+    temperature: Array | np.ndarray,
     draws: int,
     size: int,
     min_draws: int = 0,
@@ -91,6 +92,7 @@ def sample(
       min_draws: no program ends before it has so many.
       limit: int32 [], stop after so many draws already; N if None.
     """
+    temperature = jnp.asarray(temperature)
     chex.assert_rank([task.target, temperature], [2, 1])
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     prefix = model.apply(params, batch, size, method=Decoder.encode)

@@ -93,7 +93,7 @@ def top_draw(masks: Array) -> Array:
     return jnp.max(jnp.where(masks, order, -1), axis=0, initial=-1)
 
 
-def execute(program: Array, input: Array, ops: int = len(OPS)) -> Array:
+def execute(program: Array | np.ndarray, input: Array | np.ndarray, ops: int = len(OPS)) -> Array:
     """Picture that a program paints over an input canvas.
 
     Args:
@@ -120,7 +120,11 @@ def execute(program: Array, input: Array, ops: int = len(OPS)) -> Array:
     return jnp.where(canvas != OUTSIDE, painted, canvas).astype(input.dtype).reshape(input.shape)
 
 
-def prune(program: Array, input: Array, target: Array | None = None) -> Array:
+def prune(
+    program: Array | np.ndarray,
+    input: Array | np.ndarray,
+    target: Array | np.ndarray | None = None,
+) -> Array:
     """Remove every draw that the picture does not need; the kept ones move to the front.
 
     One pass from the bottom up: a draw is needed if, where it is seen, its colour differs from
@@ -137,6 +141,7 @@ def prune(program: Array, input: Array, target: Array | None = None) -> Array:
       Records [N, 6]. Without target, of the same picture, none of whose draws can be removed; with
       it, of a picture that has at least as many cells right.
     """
+    program, input = jnp.asarray(program), jnp.asarray(input)
     masks = draw_masks(program, *input.shape) & (input != OUTSIDE)
     top = top_draw(masks)
 
