@@ -1,8 +1,9 @@
-# make run: adapt the shipped decoder to 25-squares. make test: what CI runs.
+# make run: adapt the shipped decoder to 25-squares. make test: the fast tests. make lint: style and
+# types. make wheel-test: build the wheel, and use it where there is no checkout.
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: run test lint
+.PHONY: run test lint wheel-test
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
@@ -20,4 +21,9 @@ test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=worksteal --cov=herjax --durations=10
 
 lint: $(VENV)/installed-test
-	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/python -m mypy
+
+wheel-test: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest -m slow tests/test_package.py

@@ -4,6 +4,7 @@ from herjax.runtime import xla_flags
 
 xla_flags.keep_reductions_in_xla()  # before JAX starts
 
+from herjax._version import __version__
 from herjax.decoder.model import Decoder, ModelConfig
 from herjax.decoder.sampler import Samples, sample
 from herjax.decoder.weights import Pretrained, load_pretrained, save_weights
@@ -61,6 +62,7 @@ __all__ = [
     "TaskConfig",
     "TrainState",
     "Update",
+    "__version__",
     "adapt",
     "adapt_epoch",
     "adapt_epochs",

@@ -40,7 +40,7 @@ def muon_flops(model: ModelConfig, iterations: int = 5) -> int:
     """Newton-Schulz on every matrix [a, b] of the blocks: iterations of 4 a a b + 2 a a a."""
     width, hidden = model.width, model.mlp_ratio * model.width
 
-    def matrix(a, b):
+    def matrix(a: int, b: int) -> int:
         return iterations * (4 * a * a * b + 2 * a**3)
 
     return model.layers * (4 * matrix(width, width) + 2 * matrix(width, hidden))

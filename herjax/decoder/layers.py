@@ -26,14 +26,14 @@ def attend(query: Array, key: Array, value: Array, bias: Array) -> Array:
     return _attend(query, key, value, bias)[0]
 
 
-def _attend(query, key, value, bias):
+def _attend(query: Array, key: Array, value: Array, bias: Array) -> tuple[Array, tuple[Array, ...]]:
     scores = jnp.einsum("bhtk,bhsk->bhts", query, key).astype(jnp.float32)
     weights = jax.nn.softmax(scores + bias).astype(value.dtype)
     attended = jnp.einsum("bhts,bhsk->bhtk", weights, value)
     return attended, (query, key, value, weights, attended)
 
 
-def _attend_gradient(saved, grad):
+def _attend_gradient(saved: tuple[Array, ...], grad: Array) -> tuple[Array, Array, Array, None]:
     query, key, value, weights, attended = saved
     on_weights = jnp.einsum("bhtk,bhsk->bhts", grad, value)
     mean = jnp.sum((grad * attended).astype(jnp.float32), axis=-1, keepdims=True)
@@ -59,7 +59,7 @@ def narrowing(x: Array, kernel: Array) -> Array:
     return x @ kernel
 
 
-def _narrowing_gradient(saved, grad):
+def _narrowing_gradient(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, kernel = saved
     on_kernel = jax.lax.dot_general(grad, x, (((0,), (0,)), ((), ())))  # [narrow, wide]
     return grad @ kernel.T, jax.lax.optimization_barrier(on_kernel).T
@@ -75,7 +75,7 @@ class Narrowing(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         init = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
         return narrowing(x, kernel.astype(self.dtype))
@@ -85,7 +85,7 @@ class Norm(nn.Module):
     """Root-mean-square norm (Zhang and Sennrich, 2019)."""
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         wide = x.astype(jnp.float32)
         wide *= jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + 1e-6)

@@ -18,6 +18,7 @@ H heads, K width of a head.
 
 import dataclasses
 import itertools
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -148,7 +149,8 @@ def canvas_cells(task: Task, size: int) -> Cells:
     padded = jnp.pad(task.target, ((0, 0), (1, 1), (1, 1)), constant_values=OUTSIDE)
     cols = task.target.shape[2]
 
-    def at(canvas, stride, row, col, valid):  # one gather: each is a kernel to compile
+    def at(canvas: Array, stride: int, row: Array, col: Array, valid: Array) -> Array:
+        # One gather: each is a kernel to compile.
         place = jnp.where(valid, row * stride + col, 0)
         flat = canvas.reshape(len(canvas), -1)
         found = jnp.take_along_axis(flat, place.reshape(len(canvas), -1), axis=1)
@@ -185,7 +187,7 @@ class Block(nn.Module):
 
     config: ModelConfig
 
-    def setup(self):
+    def setup(self) -> None:
         width, dtype = self.config.width, self.config.dtype
         self.attention_norm, self.mlp_norm = Norm(), Norm()
         self.query, self.key, self.value = (dense(width, dtype) for _ in range(3))
@@ -193,17 +195,17 @@ class Block(nn.Module):
         self.up = dense(self.config.mlp_ratio * width, dtype)
         self.down = Narrowing(width, dtype)
 
-    def project(self, x):
+    def project(self, x: Array) -> tuple[Array, Array, Array]:
         """Scaled queries, keys and values [B, H, T, K] of tokens x [B, T, D]."""
         flat = self.attention_norm(x.reshape(-1, x.shape[-1]))
 
-        def heads(y):
+        def heads(y: Array) -> Array:
             return y.reshape(*x.shape[:2], self.config.heads, -1).swapaxes(1, 2)
 
         scale = (self.config.width // self.config.heads) ** -0.5
         return heads(self.query(flat) * scale), heads(self.key(flat)), heads(self.value(flat))
 
-    def finish(self, x, attended):
+    def finish(self, x: Array, attended: Array) -> Array:
         """Add attention output [B, H, T, K] to x [B, T, D], then the MLP."""
         flat = attended.swapaxes(1, 2).reshape(-1, x.shape[-1])
         flat = x.reshape(flat.shape) + self.out(flat)
@@ -216,14 +218,18 @@ class Decoder(nn.Module):
 
     config: ModelConfig
 
-    def setup(self):
+    if TYPE_CHECKING:  # what flax says of it allows for changed variables beside the result
+
+        def apply(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def setup(self) -> None:
         config = self.config
 
-        def embed(size):
+        def embed(size: int) -> nn.Embed:
             init = nn.initializers.normal(0.3)
             return nn.Embed(size, config.width, embedding_init=init, dtype=config.dtype)
 
-        def layer(features):
+        def layer(features: int) -> nn.Dense:
             return dense(features, config.dtype)
 
         self.row_embed, self.col_embed = embed(config.max_side), embed(config.max_side)
@@ -273,9 +279,9 @@ class Decoder(nn.Module):
     def embed_program(self, tokens: Array, width: Array) -> Array:
         """Input of every program position: tokens [B, N, 4], canvas width [B] -> [B, T, D]."""
         width = width[:, None]
-        said = [self.embed_slot(slot, tokens[..., slot], width) for slot in range(SLOTS)]
-        said = list(itertools.accumulate(said))  # jnp.cumsum compiles to 200 functions
-        said = jnp.stack(said, axis=2) + self.slot_embed(jnp.arange(SLOTS))
+        fields = [self.embed_slot(slot, tokens[..., slot], width) for slot in range(SLOTS)]
+        sums = list(itertools.accumulate(fields))  # jnp.cumsum compiles to 200 functions
+        said = jnp.stack(sums, axis=2) + self.slot_embed(jnp.arange(SLOTS))
         said = said.reshape(said.shape[0], -1, said.shape[-1])
         start = jnp.broadcast_to(self.start_token(), (len(said), 1, said.shape[-1]))
         return jnp.concatenate([start, said], axis=1)
@@ -312,7 +318,7 @@ class Decoder(nn.Module):
         """A cache for G ``programs`` of up to N ``draws``; the start token counts as one more."""
         heads, size = self.config.heads, self.config.width // self.config.heads
 
-        def empty(entries):
+        def empty(entries: int) -> tuple[Array, ...]:
             blank = jnp.zeros((heads, programs, entries, size), self.config.dtype)
             return tuple(blank for _ in self.program_blocks)
 
@@ -355,7 +361,7 @@ class Decoder(nn.Module):
             scores = [x.astype(jnp.float32) for x in scores]
             highest = jnp.max(jnp.stack([jnp.max(x, axis=-1) for x in scores]), axis=0)
             on_cells, on_draws, on_own = (jnp.exp(x - highest[..., None]) for x in scores)
-            total = sum(jnp.sum(x, axis=-1) for x in (on_cells, on_draws, on_own))
+            total = jnp.sum(on_cells, -1) + jnp.sum(on_draws, -1) + jnp.sum(on_own, -1)
             on_cells, on_draws, on_own = (
                 x.astype(value.dtype) for x in (on_cells, on_draws, on_own)
             )
@@ -365,7 +371,8 @@ class Decoder(nn.Module):
             attended = (attended / total[..., None]).astype(value.dtype)
             x = block.finish(x, attended[None])
         count = cache.count + (slot == SLOTS - 1)
-        return self.final_norm(x), Cache(*zip(*finished), *zip(*said), count)
+        entries: Any = (*zip(*finished), *zip(*said), count)
+        return self.final_norm(x), Cache(*entries)
 
 
 def _put(entries: Array, new: Array, place: Array) -> Array:

@@ -7,9 +7,13 @@ every program has ended. (Members in one batch, as on accelerators, compute the 
 in each turn.)
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import Array
 
@@ -66,10 +70,10 @@ def _choose(key: Array, logits: Array, temperature: Array) -> tuple[Array, Array
 
 def sample(
     model: Decoder,
-    params,
+    params: dict[str, Any],
     task: Task,
     key: Array,
-    temperature: Array,
+    temperature: Array | np.ndarray,
     draws: int,
     size: int,
     min_draws: int = 0,
@@ -88,6 +92,7 @@ def sample(
       min_draws: no program ends before it has so many.
       limit: int32 [], stop after so many draws already; N if None.
     """
+    temperature = jnp.asarray(temperature)
     chex.assert_rank([task.target, temperature], [2, 1])
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     prefix = model.apply(params, batch, size, method=Decoder.encode)
@@ -118,7 +123,7 @@ def sample(
 
 def _write_token(
     model: Decoder,
-    params,
+    params: dict[str, Any],
     prefix: Prefix,
     width: Array,
     temperature: Array,
@@ -155,17 +160,19 @@ def _write_token(
     )
 
 
-def _embed_slot(model: Decoder, params, slot: Array, token: Array, width: Array) -> Array:
+def _embed_slot(
+    model: Decoder, params: dict[str, Any], slot: Array, token: Array, width: Array
+) -> Array:
     """``Decoder.embed_slot`` for a slot (int32 []) that is known only when it runs."""
 
-    def embed(slot):
+    def embed(slot: int) -> Callable[[Array], Array]:
         return lambda token: model.apply(params, slot, token, width, method=Decoder.embed_slot)
 
     return jax.lax.switch(slot, [embed(slot) for slot in range(SLOTS)], token)
 
 
 def _slot_logits(
-    model: Decoder, params, prefix: Prefix, slot: Array, x: Array, op: Array
+    model: Decoder, params: dict[str, Any], prefix: Prefix, slot: Array, x: Array, op: Array
 ) -> tuple[Array, Array]:
     """First token id of a slot, and logits [G, V] over its tokens after hidden states [1, G, D].
 
@@ -175,14 +182,14 @@ def _slot_logits(
     heads = {OP_SLOT: "op_head", COLOUR_SLOT: "colour_head"}
     most = max(cells.valid.shape[1], 1 + model.config.ops, COLOURS)
 
-    def head(decoder, name, x):
+    def head(decoder: Decoder, name: str, x: Array) -> Array:
         return getattr(decoder, name)(x)[0].astype(jnp.float32)
 
-    def point(decoder, x, legal):
+    def point(decoder: Decoder, x: Array, legal: Array) -> Array:
         return decoder.point_to(prefix, x, legal[None])[0]
 
-    def logits_of(slot):
-        def logits(x, op):
+    def logits_of(slot: int) -> Callable[[Array, Array], Array]:
+        def logits(x: Array, op: Array) -> Array:
             if slot in heads:
                 scores = model.apply(params, heads[slot], x, method=head)
             else:

@@ -21,6 +21,7 @@ from herjax.tasks.task import check_size
 
 SHIPPED = pathlib.Path(__file__).parents[1] / "pretrained"
 BASES = ("base", "base-20")  # the shipped models to adapt, by the largest canvas they know
+UNPACKAGED = ("base-weak-1", "base-weak-2", "base-weak-3")  # in SHIPPED of a checkout, in no wheel
 
 
 class Pretrained(NamedTuple):
@@ -40,7 +41,7 @@ class Pretrained(NamedTuple):
 
 
 def shipped_names() -> list[str]:
-    """Names that ``load_pretrained`` takes besides folders."""
+    """Names that ``load_pretrained`` takes besides folders; a checkout has more than a wheel."""
     return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
 
 
@@ -52,8 +53,8 @@ def save_weights(folder: str | pathlib.Path, config: ModelConfig, params: dict, 
     data = safetensors.numpy.save({name: np.asarray(leaf) for name, leaf in flat.items()})
     write_atomically(folder / "model.safetensors", data)
     shape = dataclasses.asdict(config)
-    config = {"model": shape, "sha256": _digest(shape, data), **info}
-    write_atomically(folder / "config.json", json.dumps(config, indent=2).encode() + b"\n")
+    about = {"model": shape, "sha256": _digest(shape, data), **info}
+    write_atomically(folder / "config.json", json.dumps(about, indent=2).encode() + b"\n")
 
 
 def _digest(shape: dict, data: bytes) -> str:
@@ -72,10 +73,7 @@ def load_pretrained(name: str | os.PathLike = "base") -> Pretrained:
         info = json.loads((folder / "config.json").read_text())
         data = (folder / "model.safetensors").read_bytes()
     except FileNotFoundError:
-        raise CheckpointError(
-            f"no model {str(name)!r}: give one of {', '.join(shipped_names())}, "
-            "or a folder with config.json and model.safetensors"
-        ) from None
+        raise CheckpointError(_missing(str(name))) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"damaged model {folder}: {error}") from None
     try:
@@ -90,7 +88,21 @@ def load_pretrained(name: str | os.PathLike = "base") -> Pretrained:
     return Pretrained(Decoder(config), {"params": params}, info)
 
 
-def pretrained_for(shape: tuple[int, int]) -> Pretrained:
+def _missing(name: str) -> str:
+    """What to tell of a model that is not there."""
+    names = shipped_names()
+    if name in UNPACKAGED and name not in names:
+        return (
+            f"model {name!r} is not installed with herjax: it is in herjax/pretrained of the"
+            " repository; give the path of that folder"
+        )
+    return (
+        f"no model {name!r}: give one of {', '.join(names)},"
+        " or a folder with config.json and model.safetensors"
+    )
+
+
+def pretrained_for(shape: tuple[int, ...]) -> Pretrained:
     """The shipped base for pictures of ``shape`` (R, C): small ones do not pay for larger ones.
 
     Raises:
@@ -99,8 +111,9 @@ def pretrained_for(shape: tuple[int, int]) -> Pretrained:
     for name in BASES:
         pretrained = _load_once(name)
         if max(shape) <= pretrained.model.config.max_side:
-            return pretrained
+            break
     check_size(shape, pretrained.model.config.max_side)
+    return pretrained
 
 
 _load_once = cache(load_pretrained)

@@ -63,7 +63,7 @@ def order_draws(program: Array, input: Array) -> Array:
     first_seen = jnp.min(jnp.where(top == index[:, None], jnp.arange(top.size), top.size), axis=1)
     present = program[:, OP] != END
 
-    def place(left, _):
+    def place(left: Array, _: None) -> tuple[Array, Array]:
         free = left & ~jnp.any(beneath & left[None, :], axis=1)
         chosen = jnp.argmin(jnp.where(free, first_seen, top.size + 1))
         return left & (index != chosen), chosen

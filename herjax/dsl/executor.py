@@ -44,10 +44,12 @@ def _areas(program: Array, rows: int, cols: int, ops: int) -> _Areas:
     return _Areas(op, points, jax.tree.map(lambda x: x.astype(dtype), bands))
 
 
-def _completed(op, points, table: dict[int, Op], rows: int, cols: int) -> list[Array]:
+def _completed(
+    op: Array, points: list[Array], table: dict[int, Op], rows: int, cols: int
+) -> list[Array]:
     """r1, c1, r2, c2 of draws by the ops in ``table``, with values for those that an op lacks."""
 
-    def complete(column, value):
+    def complete(column: int, value: Array | int) -> Array:
         lacking = [op_id for op_id, entry in table.items() if column not in entry.columns]
         point = points[column - R1]
         return jnp.where(_any_of(op, lacking), value, point) if lacking else point
@@ -75,7 +77,7 @@ def _covered(area: _Areas, rows: int, cols: int, ops: int) -> Array:
 def _within(band: Band, row: Array, col: Array) -> Array:
     place = band.row_step * row + band.col_step * col + band.start
     unsigned = f"u{place.dtype}"  # negative places become large ones: one comparison, not two
-    return place.astype(unsigned) <= band.last.astype(unsigned)
+    return place.astype(unsigned) <= jnp.asarray(band.last).astype(unsigned)
 
 
 def draw_masks(program: Array, rows: int, cols: int) -> Array:
@@ -91,7 +93,7 @@ def top_draw(masks: Array) -> Array:
     return jnp.max(jnp.where(masks, order, -1), axis=0, initial=-1)
 
 
-def execute(program: Array, input: Array, ops: int = len(OPS)) -> Array:
+def execute(program: Array | np.ndarray, input: Array | np.ndarray, ops: int = len(OPS)) -> Array:
     """Picture that a program paints over an input canvas.
 
     Args:
@@ -105,19 +107,24 @@ def execute(program: Array, input: Array, ops: int = len(OPS)) -> Array:
     program, input = jnp.asarray(program), jnp.asarray(input)
     chex.assert_shape(program, (None, RECORD_SIZE))
     chex.assert_rank(input, 2)
-    areas = _areas(program, *input.shape, ops)
+    rows, cols = input.shape
+    areas = _areas(program, rows, cols, ops)
     colours = program[:, COLOUR].astype(areas.op.dtype)  # the canvas too: one width in the loop
 
-    def paint(canvas, draw):
+    def paint(canvas: Array, draw: tuple[_Areas, Array]) -> tuple[Array, None]:
         area, colour = draw
-        return jnp.where(_covered(area, *input.shape, ops), colour, canvas), None
+        return jnp.where(_covered(area, rows, cols, ops), colour, canvas), None
 
     canvas = input.reshape(-1).astype(colours.dtype)
     painted, _ = jax.lax.scan(paint, canvas, (areas, colours))
     return jnp.where(canvas != OUTSIDE, painted, canvas).astype(input.dtype).reshape(input.shape)
 
 
-def prune(program: Array, input: Array, target: Array | None = None) -> Array:
+def prune(
+    program: Array | np.ndarray,
+    input: Array | np.ndarray,
+    target: Array | np.ndarray | None = None,
+) -> Array:
     """Remove every draw that the picture does not need; the kept ones move to the front.
 
     One pass from the bottom up: a draw is needed if, where it is seen, its colour differs from
@@ -134,10 +141,11 @@ def prune(program: Array, input: Array, target: Array | None = None) -> Array:
       Records [N, 6]. Without target, of the same picture, none of whose draws can be removed; with
       it, of a picture that has at least as many cells right.
     """
+    program, input = jnp.asarray(program), jnp.asarray(input)
     masks = draw_masks(program, *input.shape) & (input != OUTSIDE)
     top = top_draw(masks)
 
-    def judge(canvas, draw):
+    def judge(canvas: Array, draw: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         index, colour, mask = draw
         if target is None:
             gained = jnp.any((top == index) & (canvas != colour))

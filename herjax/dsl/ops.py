@@ -33,10 +33,10 @@ ARGUMENT_COLUMNS = {
 class Band(NamedTuple):
     """The cells where 0 <= row_step * row + col_step * col + start <= last."""
 
-    row_step: Array
-    col_step: Array
-    start: Array
-    last: Array
+    row_step: Array | int
+    col_step: Array | int
+    start: Array | int
+    last: Array | int
 
 
 class Op(NamedTuple):
@@ -57,7 +57,7 @@ class Op(NamedTuple):
         return tuple(column for name in self.arguments for column in ARGUMENT_COLUMNS[name])
 
 
-def line_bands(r1, c1, r2, c2) -> tuple[Band, Band]:
+def line_bands(r1: Array, c1: Array, r2: Array, c2: Array) -> tuple[Band, Band]:
     """Bresenham line, the cells of ``skimage.draw.line``.
 
     Step i along the longer axis is offset by floor((2 * short * i + long) / (2 * long)) along
@@ -70,7 +70,8 @@ def line_bands(r1, c1, r2, c2) -> tuple[Band, Band]:
     long, short = jnp.maximum(height, width), jnp.minimum(height, width)
     scale = jnp.maximum(2 * long, 1)
 
-    def band(along, across, start, last):  # along * steps + across * offset, from point1
+    def band(along: Array | int, across: Array | int, start: Array | int, last: Array) -> Band:
+        # along * steps + across * offset, from point1
         row_step = down * jnp.where(steep, along, across)
         col_step = right * jnp.where(steep, across, along)
         return Band(row_step, col_step, start - row_step * r1 - col_step * c1, last)
@@ -78,14 +79,14 @@ def line_bands(r1, c1, r2, c2) -> tuple[Band, Band]:
     return band(1, 0, 0, long), band(2 * short, -scale, long, scale - 1)
 
 
-def rectangle_bands(r1, c1, r2, c2) -> tuple[Band, Band]:
+def rectangle_bands(r1: Array, c1: Array, r2: Array, c2: Array) -> tuple[Band, Band]:
     """Filled rectangle between any two opposite corners; also rows, columns and pixels."""
     rows = Band(1, 0, -jnp.minimum(r1, r2), jnp.abs(r2 - r1))
     cols = Band(0, 1, -jnp.minimum(c1, c2), jnp.abs(c2 - c1))
     return rows, cols
 
 
-def outline_covers(r1, c1, r2, c2, row, col) -> Array:
+def outline_covers(r1: Array, c1: Array, r2: Array, c2: Array, row: Array, col: Array) -> Array:
     """The outermost cells of a rectangle between any two opposite corners."""
     border = (row == r1) | (row == r2) | (col == c1) | (col == c2)
     inside_rows = (row >= jnp.minimum(r1, r2)) & (row <= jnp.maximum(r1, r2))

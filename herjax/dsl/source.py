@@ -109,7 +109,7 @@ def _parse_call(statement: ast.stmt, canvas: str, limits: tuple) -> list[int]:
     if not call.args or not _is_name(call.args[0], canvas):
         raise ProgramError(f"{where}: the first argument of {op.name} must be `{canvas}`")
     given = dict(zip(op.arguments, call.args[1:]))
-    keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+    keywords = {str(keyword.arg): keyword.value for keyword in call.keywords}
     names = [*given, *(keyword.arg for keyword in call.keywords)]
     if len(call.args) - 1 > len(op.arguments) or sorted(map(str, names)) != sorted(op.arguments):
         raise ProgramError(

@@ -52,13 +52,15 @@ class Checkpoints:
         Raises:
           CheckpointError: if all are damaged.
         """
-        damaged = {}
+        damaged: dict[int, str] = {}
+        restored: tuple[Any, dict] | None
+        error: Exception | None
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 restored, error = self._restore(step, like), None
             except Exception as caught:  # Orbax raises many kinds for damaged files
                 restored, error = None, caught
-            if anywhere(error is not None):
+            if anywhere(error is not None) or restored is None:
                 reason = (str(error).splitlines() or [""])[0]
                 damaged[step] = f"{type(error).__name__}: {reason}"
                 continue
@@ -83,7 +85,7 @@ class Checkpoints:
         return state, info
 
     def _set_aside(self, damaged: dict[int, str], good: int) -> None:
-        def rename():
+        def rename() -> None:
             for step, reason in damaged.items():
                 log.warning(
                     "checkpoint %d in %s is damaged (%s): going on from %d",

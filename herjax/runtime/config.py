@@ -3,9 +3,12 @@
 import collections.abc
 import dataclasses
 import typing
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 _NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a string"}
 
 
@@ -16,7 +19,8 @@ def check_types(config: Any) -> None:
       ValueError: naming the field, what is allowed, and the value.
     """
     for field in dataclasses.fields(config):
-        value, kind = getattr(config, field.name), field.type
+        value = getattr(config, field.name)
+        kind: Any = field.type  # a string only with annotations from __future__
         element = typing.get_args(kind)[:1]
         if typing.get_origin(kind) is tuple:
             good = type(value) is tuple and all(_is(part, element[0]) for part in value)
@@ -40,7 +44,7 @@ def from_dict(config: Config, values: dict) -> Config:
     changes = {}
     for name, value in values.items():
         current = getattr(config, name)
-        if dataclasses.is_dataclass(current):
+        if dataclasses.is_dataclass(current) and not isinstance(current, type):
             value = from_dict(current, value)
         changes[name] = tuple(value) if isinstance(value, list) else value
     return dataclasses.replace(config, **changes)

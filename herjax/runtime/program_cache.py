@@ -35,6 +35,7 @@ MAX_BYTES = 2**30  # of a folder; beyond it, what was used longest ago goes
 MAX_AGE = 90 * 86400  # seconds since the last use
 
 log = logging.getLogger(__name__)
+_config: Any = jax.config  # has an attribute for every setting; its type knows few of them
 _folder: pathlib.Path | None = None
 _calls: dict[tuple, Callable] = {}  # of this process
 
@@ -81,7 +82,7 @@ def _private(name: str | os.PathLike) -> pathlib.Path:
     return path
 
 
-def call_kept(function: Callable, *arrays: Any, **static: Any) -> Any:
+def call_kept(function: jax.stages.Wrapped, *arrays: Any, **static: Any) -> Any:
     """``function(*arrays, **static)``, compiled once for all runs.
 
     With several processes, or without a folder, once for this one.
@@ -111,9 +112,9 @@ def _program(
 ) -> Callable:
     """The program of one kind of call, from its file if it has one."""
     devices = [device for _, places in shown for device, _ in places or ()] or jax.devices()[:1]
-    options = compiler_options(devices[0].platform)
+    options: dict[str, Any] = compiler_options(devices[0].platform)
 
-    def compile():
+    def compile() -> jax.stages.Compiled:
         return lower().compile(compiler_options=options)
 
     try:
@@ -168,7 +169,7 @@ def _folder_now() -> pathlib.Path | None:
     """Where to keep programs: ``keep_in``'s folder, else JAX's; no place for several processes."""
     if jax.process_count() > 1:
         return None
-    return _folder or _folder_of_jax(jax.config.jax_compilation_cache_dir)
+    return _folder or _folder_of_jax(_config.jax_compilation_cache_dir)
 
 
 @functools.cache
@@ -230,7 +231,9 @@ def _settings(device: jax.Device) -> tuple:
 # ---- Files --------------------------------------------------------------------------------------
 
 
-def _kept(path: pathlib.Path, digest: str, tree: Any, compile: Callable) -> Callable:
+def _kept(
+    path: pathlib.Path, digest: str, tree: Any, compile: Callable[[], jax.stages.Compiled]
+) -> Callable:
     """The program that the file holds; compiled and written if it is missing or damaged."""
     if path.exists():
         start = time.perf_counter()
@@ -245,23 +248,23 @@ def _kept(path: pathlib.Path, digest: str, tree: Any, compile: Callable) -> Call
             seconds = time.perf_counter() - start
             jax.monitoring.record_event_duration_secs("/jax/core/compile/herjax_load", seconds)
             return program
-    program = _compile_anew(compile)
+    compiled = _compile_anew(compile)
     try:
-        _write(path, _serialized(digest, program))
+        _write(path, _serialized(digest, compiled))
         _remove_old(path.parent)
     except Exception as error:  # nor is what serialising raises: the run goes on
         reason = (str(error) or repr(error)).splitlines()[0]
         log.warning("compiled program not kept: %s", reason)
-    return program
+    return compiled
 
 
-def _compile_anew(compile: Callable) -> Callable:
+def _compile_anew(compile: Callable[[], jax.stages.Compiled]) -> jax.stages.Compiled:
     """Compile without JAX's persistent cache.
 
     XLA:CPU leaves functions out when it writes a program that it has itself read: such a file
     loads, and then fails or crashes when it runs.
     """
-    enabled = jax.config.jax_enable_compilation_cache
+    enabled = _config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # it looks at the setting once
     try:
@@ -273,7 +276,8 @@ def _compile_anew(compile: Callable) -> Callable:
 
 def _serialized(digest: str, program: jax.stages.Compiled) -> bytes:
     executable, _, out_tree = serialize_executable.serialize(program)
-    devices = [device.id for device in program.runtime_executable().local_devices()]
+    loaded: Any = program.runtime_executable()
+    devices = [device.id for device in loaded.local_devices()]
     data = zlib.compress(pickle.dumps((digest, devices, executable, out_tree)), 1)
     return hashlib.sha256(data).digest() + data
 

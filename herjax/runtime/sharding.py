@@ -59,14 +59,15 @@ def state_shardings(mesh: Mesh, tree: Any, leading: tuple = ()) -> Any:
       leading: names of the mesh axes of the axes in front, ("data",) for members.
     """
 
-    def sharding(path, leaf):
-        names = [getattr(key, "key", None) for key in path]
-        spec = list(leading)
+    def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        names: list[Any] = [getattr(key, "key", None) for key in path]
+        spec: list[str | None] = list(leading)
         if names[-1:] == ["kernel"] and leaf.ndim == len(leading) + 2:
-            spec += {
+            splits: dict[str, tuple[str | None, ...]] = {
                 **{name: (None, "model") for name in SPLIT_OUTPUT},
                 **{name: ("model", None) for name in SPLIT_INPUT},
-            }.get(names[-2], ())
+            }
+            spec += splits.get(names[-2], ())
         return NamedSharding(mesh, P(*spec))
 
     return jax.tree_util.tree_map_with_path(sharding, tree)

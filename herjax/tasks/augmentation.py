@@ -4,6 +4,8 @@ A program is moved as text, then executed: a line that breaks Bresenham's ties a
 flip has another picture, and the pair of the moved program and *its* picture is exact all the same.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,7 +70,7 @@ def augment_task(augmentation: Augmentation, task: Task) -> Task:
     rows, cols = task.target.shape
     colours = jnp.append(augmentation.colours, OUTSIDE)
 
-    def move(canvas):
+    def move(canvas: Array) -> Array:
         if _is_square(canvas):
             canvas = jnp.where(augmentation.transpose, canvas.T, canvas)
         upside_down = jnp.roll(canvas[::-1], task.height - rows, axis=0)
@@ -77,7 +79,7 @@ def augment_task(augmentation: Augmentation, task: Task) -> Task:
         canvas = jnp.where(augmentation.flip_cols, mirrored, canvas)
         return colours.astype(canvas.dtype)[canvas]
 
-    return task.replace(input=move(task.input), target=move(task.target))
+    return dataclasses.replace(task, input=move(task.input), target=move(task.target))
 
 
 def augment_program(augmentation: Augmentation, program: Array, task: Task) -> Array:

@@ -4,6 +4,7 @@ import json
 import pathlib
 import sys
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -112,7 +113,7 @@ def _over_blank(target: np.ndarray, background: int | None = None) -> Picture:
     return from_runs(target, background)
 
 
-def _part(content: object, part: str, name: str) -> object:
+def _part(content: Any, part: str, name: str) -> object:
     """Follow ``train.0.output`` into parsed JSON."""
     for step in part.split("."):
         try:

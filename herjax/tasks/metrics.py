@@ -7,7 +7,7 @@ from jax import Array
 from herjax.dsl.executor import OUTSIDE
 
 
-def pixel_accuracy(picture: Array, target: Array) -> Array:
+def pixel_accuracy(picture: Array | np.ndarray, target: Array | np.ndarray) -> Array:
     """Fraction of the target's cells that have the right colour.
 
     Args:

@@ -83,7 +83,10 @@ def random_task_within(
     size_key, program_key = jax.random.split(key)
     most = jnp.stack([height, width])
     sides = jax.random.randint(size_key, (2,), jnp.minimum(config.min_side, most), most + 1)
-    return _task_of_size(program_key, *sides, config, shape)
+    return _task_of_size(program_key, sides[0], sides[1], config, shape)
+
+
+_Attempt = tuple[Array, Array, Array, Array]  # key, canvas, program, the picture that it paints
 
 
 def _task_of_size(
@@ -91,7 +94,7 @@ def _task_of_size(
 ) -> tuple[Task, Array]:
     mask = inside(height, width, *shape)
 
-    def attempt(state):
+    def attempt(state: _Attempt) -> _Attempt:
         attempt_key, *_ = state
         attempt_key, colour_key, draws_key = jax.random.split(attempt_key, 3)
         colour = jax.random.randint(colour_key, (), 0, COLOURS)
@@ -99,7 +102,7 @@ def _task_of_size(
         program = random_program(draws_key, height, width, config.max_draws, config.ops)
         return attempt_key, canvas, program, execute(program, canvas)
 
-    def unchanged(state):
+    def unchanged(state: _Attempt) -> Array:
         _, canvas, _, target = state
         return jnp.all(canvas == target)
 

@@ -43,19 +43,19 @@ def make_task(
     if max_side is not None:
         check_size(target.shape, max_side)
     rows, cols = target.shape
-    canvases = [jnp.asarray(canvas, jnp.int8) for canvas in (input, target)]
-    return Task(*canvases, jnp.int32(rows), jnp.int32(cols))
+    before, after = (jnp.asarray(canvas, jnp.int8) for canvas in (input, target))
+    return Task(before, after, jnp.int32(rows), jnp.int32(cols))
 
 
 def pad_task(task: Task, side: int) -> Task:
     """An unbatched task on a square canvas, padded with OUTSIDE."""
     rows, cols = task.target.shape
     padding = ((0, side - rows), (0, side - cols))
-    padded = [
-        np.pad(np.asarray(canvas), padding, constant_values=OUTSIDE)
+    before, after = (
+        jnp.asarray(np.pad(np.asarray(canvas), padding, constant_values=OUTSIDE))
         for canvas in (task.input, task.target)
-    ]
-    return Task(*map(jnp.asarray, padded), task.height, task.width)
+    )
+    return Task(before, after, task.height, task.width)
 
 
 def check_canvas(name: str, canvas: ArrayLike) -> np.ndarray:
