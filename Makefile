@@ -14,6 +14,15 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --editable .[test]
 	touch $@
 
+# The documentation, into docs/_build/html. Strict: a broken link fails, or an error in the tutorial.
+.PHONY: docs
+$(VENV)/installed-docs: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --editable .[docs]
+	touch $@
+
+docs: $(VENV)/installed-docs
+	$(VENV)/bin/python -m sphinx -W -n --keep-going -q docs docs/_build/html
+
 run: $(VENV)/installed
 	$(VENV)/bin/python -m experiments.her_adapt --task=25-squares
 
