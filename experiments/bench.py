@@ -26,7 +26,7 @@ from skimage import draw as skimage_draw
 import herjax
 from herjax.commands import cli
 from herjax.decoder import costs
-from herjax.decoder.model import DTYPES
+from herjax.decoder.embedding import DTYPES
 from herjax.decoder.sampler import sample
 from herjax.decoder.weights import pretrained_for
 from herjax.dsl.ops import COLUMN, LINE, RECTANGLE, ROW, SOURCE_OPS

@@ -5,7 +5,8 @@ from herjax.runtime import xla_flags
 xla_flags.keep_reductions_in_xla()  # before JAX starts
 
 from herjax._version import __version__
-from herjax.decoder.model import Decoder, ModelConfig
+from herjax.decoder.embedding import ModelConfig
+from herjax.decoder.model import Decoder
 from herjax.decoder.sampler import Samples, sample
 from herjax.decoder.weights import Pretrained, load_pretrained, save_weights
 from herjax.dsl.executor import execute, prune

@@ -18,7 +18,8 @@ import jax
 import pytest
 
 import herjax
-from herjax.decoder.model import Decoder, ModelConfig
+from herjax.decoder.embedding import ModelConfig
+from herjax.decoder.model import Decoder
 from herjax.learning.pretraining import init_params
 
 # Before JAX makes it: herjax keeps no programs where others may write.

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.decoder.model import MASKED, Decoder, ModelConfig, canvas_cells, program_mask
+from herjax.decoder.embedding import ModelConfig, canvas_cells
+from herjax.decoder.model import MASKED, Decoder, program_mask
 from herjax.decoder.sampler import sample
 from herjax.dsl.executor import draw_count
 from herjax.dsl.grammar import encode

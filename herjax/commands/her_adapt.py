@@ -21,7 +21,7 @@ from herjax.commands.flags import define_flags, read_flags, to_json
 from herjax.commands.live_view import LiveView
 from herjax.commands.member import Member, Writer, write_files
 from herjax.commands.summary import read_results, summary, write_summary
-from herjax.decoder.model import DTYPES
+from herjax.decoder.embedding import DTYPES
 from herjax.decoder.weights import BASES, Pretrained, pretrained_for
 from herjax.learning.config import AdaptConfig
 from herjax.learning.population import CHUNK, Advance, Population, by_canvas

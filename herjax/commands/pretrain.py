@@ -9,7 +9,15 @@ import time
 
 import jax
 from absl import flags
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from herjax.commands import cli
 from herjax.commands.flags import define_flags, read_flags, to_json
@@ -34,60 +42,92 @@ define_flags(PretrainConfig())
 flags.adopt_module_key_flags(cli)  # into --help
 
 
-def run(
-    config: PretrainConfig, state: TrainState, workdir: pathlib.Path, mesh: jax.sharding.Mesh
-) -> None:
-    """Train to the end, evaluate, and export the weights to ``workdir/model``."""
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    metrics_path = workdir / "metrics.jsonl"
-    step = saved = 0
-    if (restored := checkpoints.restore_latest(lambda _: state)) is not None:
-        step, state, _ = restored
-        saved = step
-        cli.say(f"resuming at step {step} of {config.steps}")
-    # Drop what was logged after the step to resume from: it is logged again.
-    lines = [line for line in cli.read_lines(metrics_path) if line["step"] <= step]
-    processes.on_first(lambda: cli.write_lines(metrics_path, lines))
-    evaluated = {line["step"] for line in lines if "pass@1" in line}
-    size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    cli.say(f"{size:,} parameters, {config.steps:,} steps of {config.batch_size} programs")
-    with cli.StopSignals() as stop, progress_bar() as progress:
-        bar = progress.add_task("", total=config.steps, completed=step, loss=float("nan"), rate=0.0)
-        since, since_step = time.monotonic(), step
-        while True:
-            snapshot = workdir / f"snapshot-{step}"
-            if step in config.snapshots and not (snapshot / "config.json").exists():
-                export(snapshot, config, state.params, step, mesh, stop)
-            if evaluates(config, step) and step not in evaluated:
-                result = evaluate(state.params, config, config.eval_tasks, mesh=mesh)
-                cli.append_line(metrics_path, {"step": step, **result})
-                progress.console.print(f"step {step}: {cli.short(result)}")
-                since, since_step = time.monotonic(), step
-            due = step % config.checkpoint_every == 0 or evaluates(config, step)
-            if step > saved and (due or step in (config.steps, *config.snapshots)):
-                checkpoints.save(step, state)
-                saved = step
-            if step == config.steps:
-                break
-            state, metrics = pretrain_step(state, config, bucket_of_step(config, step), mesh)
-            step += 1
-            logs = step % config.log_every == 0 or step == config.steps
-            if logs or step % config.checkpoint_every == 0:
-                values = {name: float(value) for name, value in metrics.items()}
-                require_finite(values, config, step, saved)
-            if logs:
-                seconds = time.monotonic() - since
-                rate = round((step - since_step) * config.batch_size / seconds, 1)
-                since, since_step = time.monotonic(), step
-                cli.append_line(metrics_path, {"step": step, **values, "programs_per_second": rate})
-                progress.update(bar, completed=step, loss=values["loss"], rate=rate)
-            # Several processes agree on it now and then, one looks after every step.
-            if (logs or jax.process_count() == 1) and stop.came():
-                checkpoints.save(step, state)
-                stop.leave(f"saved at step {step}")
-        result = export(workdir / "model", config, state.params, step, mesh, stop)
-    cli.append_line(metrics_path, {"step": step, **result})
-    cli.say(f"held-out: {cli.short(result)}", f"weights: {workdir / 'model'}")
+class Run:
+    """A pretraining in its folder: where it stands, and what of it is on disk."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        state: TrainState,
+        workdir: pathlib.Path,
+        mesh: jax.sharding.Mesh,
+    ):
+        """From the newest checkpoint, or from ``state`` if there is none."""
+        self.config, self.state, self.workdir, self.mesh = config, state, workdir, mesh
+        self.checkpoints = Checkpoints(workdir / "checkpoints")
+        self.metrics_path = workdir / "metrics.jsonl"
+        self.step = 0
+        if (restored := self.checkpoints.restore_latest(lambda _: state)) is not None:
+            self.step, self.state, _ = restored
+            cli.say(f"resuming at step {self.step} of {config.steps}")
+        self.saved = self.step
+        # Drop what was logged after the step to resume from: it is logged again.
+        lines = [line for line in cli.read_lines(self.metrics_path) if line["step"] <= self.step]
+        processes.on_first(lambda: cli.write_lines(self.metrics_path, lines))
+        self.evaluated = {line["step"] for line in lines if "pass@1" in line}
+        self.clock = time.monotonic(), self.step  # since when, and which step, the rate is measured
+
+    def save(self) -> None:
+        """Write a checkpoint of this step."""
+        self.checkpoints.save(self.step, self.state)
+        self.saved = self.step
+
+    def keep_up(self, stop: cli.StopSignals, console: Console) -> None:
+        """Whatever is due at this step: a snapshot, an evaluation, a checkpoint."""
+        config, step = self.config, self.step
+        snapshot = self.workdir / f"snapshot-{step}"
+        if step in config.snapshots and not (snapshot / "config.json").exists():
+            export(snapshot, config, self.state.params, step, self.mesh, stop)
+        if evaluates(config, step) and step not in self.evaluated:
+            result = evaluate(self.state.params, config, config.eval_tasks, mesh=self.mesh)
+            cli.append_line(self.metrics_path, {"step": step, **result})
+            console.print(f"step {step}: {cli.short(result)}")
+            self.clock = time.monotonic(), step
+        due = step % config.checkpoint_every == 0 or evaluates(config, step)
+        if step > self.saved and (due or step in (config.steps, *config.snapshots)):
+            self.save()
+
+    def advance(self, stop: cli.StopSignals, progress: Progress, bar: TaskID) -> None:
+        """One step, its metrics, and a look at whether to stop."""
+        config = self.config
+        bucket = bucket_of_step(config, self.step)
+        self.state, metrics = pretrain_step(self.state, config, bucket, self.mesh)
+        self.step += 1
+        logs = self.step % config.log_every == 0 or self.step == config.steps
+        if logs or self.step % config.checkpoint_every == 0:
+            values = {name: float(value) for name, value in metrics.items()}
+            require_finite(values, config, self.step, self.saved)
+        if logs:
+            since, since_step = self.clock
+            self.clock = time.monotonic(), self.step
+            programs = (self.step - since_step) * config.batch_size
+            rate = round(programs / (self.clock[0] - since), 1)
+            line = {"step": self.step, **values, "programs_per_second": rate}
+            cli.append_line(self.metrics_path, line)
+            progress.update(bar, completed=self.step, loss=values["loss"], rate=rate)
+        # Several processes agree on it now and then, one looks after every step.
+        if (logs or jax.process_count() == 1) and stop.came():
+            self.save()
+            stop.leave(f"saved at step {self.step}")
+
+    def finish(self) -> None:
+        """Train to the end, evaluate, and export the weights to ``workdir/model``."""
+        config = self.config
+        size = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
+        cli.say(f"{size:,} parameters, {config.steps:,} steps of {config.batch_size} programs")
+        with cli.StopSignals() as stop, progress_bar() as progress:
+            start = {"completed": self.step, "loss": float("nan"), "rate": 0.0}
+            bar = progress.add_task("", total=config.steps, **start)
+            self.clock = time.monotonic(), self.step
+            while True:
+                self.keep_up(stop, progress.console)
+                if self.step == config.steps:
+                    break
+                self.advance(stop, progress, bar)
+            model, params = self.workdir / "model", self.state.params
+            result = export(model, config, params, self.step, self.mesh, stop)
+        cli.append_line(self.metrics_path, {"step": self.step, **result})
+        cli.say(f"held-out: {cli.short(result)}", f"weights: {model}")
 
 
 def progress_bar() -> Progress:
@@ -161,7 +201,7 @@ def main(_):
     if (workdir / "model" / "config.json").exists():
         cli.say(f"{workdir} holds this run already, done: nothing to do")
         return
-    run(config, state, workdir, mesh)
+    Run(config, state, workdir, mesh).finish()
 
 
 if __name__ == "__main__":

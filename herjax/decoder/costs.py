@@ -6,7 +6,7 @@ weights, keys and values, in the model's type. Letters: P cells, N draws, D widt
 
 import jax.numpy as jnp
 
-from herjax.decoder.model import ModelConfig
+from herjax.decoder.embedding import ModelConfig
 from herjax.dsl.grammar import SLOTS
 
 

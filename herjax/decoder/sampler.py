@@ -146,7 +146,7 @@ def _write_token(
 
     said = jnp.where(says_op, 0.0, loop.said)
     said += _embed_slot(model, params, slot, token, width)[None]
-    position = params["params"]["slot_embed"]["embedding"][slot].astype(said.dtype)
+    position = model.apply(params, slot, method=Decoder.slot_position)
     x, cache = model.apply(params, prefix, loop.cache, slot, said + position, method=Decoder.decode)
     return _Loop(
         loop.turn + 1,

@@ -13,7 +13,8 @@ import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 
-from herjax.decoder.model import Decoder, ModelConfig
+from herjax.decoder.embedding import ModelConfig
+from herjax.decoder.model import Decoder
 from herjax.runtime.checkpoint import CheckpointError
 from herjax.runtime.config import from_dict
 from herjax.runtime.files import write_atomically

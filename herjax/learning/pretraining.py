@@ -10,7 +10,8 @@ import optax
 from jax import Array
 from jax.sharding import Mesh
 
-from herjax.decoder.model import Decoder, ModelConfig
+from herjax.decoder.embedding import ModelConfig
+from herjax.decoder.model import Decoder
 from herjax.decoder.sampler import sample
 from herjax.decoder.weights import load_pretrained
 from herjax.dsl.executor import execute

@@ -1,0 +1,180 @@
+"""What tokens are and where they stand, as vectors: said here once, for cells and programs.
+
+A cell is the sum of its position, its colours and its edges. A program token knows its slot within
+the draw and *everything already said of this draw*: the vectors of its fields are summed up along
+the draw. A point is said as the position of its cell. To change how positions are told, change
+``Embedding.position`` and what ``setup`` makes for it.
+
+Letters: B batch, P prefix cells, N draws, T = 4 N + 1 program positions, D width.
+"""
+
+import dataclasses
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import struct
+from jax import Array
+
+from herjax.decoder.layers import dense
+from herjax.dsl.executor import OUTSIDE
+from herjax.dsl.grammar import COLOUR_SLOT, FIRST_CELL, FIRST_COLOUR, OP_SLOT, POINT1_SLOT, SLOTS
+from herjax.dsl.ops import OPS, SOURCE_OPS
+from herjax.runtime.config import check_types
+from herjax.tasks.task import Task
+
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the decoder.
+
+    Attributes:
+      width: D, of the hidden states.
+      layers: transformer blocks.
+      program_layers: the last ones, which program tokens run through.
+      heads: of attention, which divide the width.
+      mlp_ratio: hidden width of the MLP, in widths.
+      max_side: largest height and width of a canvas, cells.
+      ops: the drawing calls it knows: the first so many of the table.
+      dtype: of products, keys and values: or "bfloat16", for accelerators.
+    """
+
+    width: int = 128
+    layers: int = 4
+    program_layers: int = 2
+    heads: int = 4
+    mlp_ratio: int = 4
+    max_side: int = 10
+    ops: int = SOURCE_OPS
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("width", "layers", "heads", "mlp_ratio", "max_side", "ops"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be {' or '.join(DTYPES)}, got {self.dtype}")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.ops > len(OPS):
+            raise ValueError(f"ops must be at most {len(OPS)}, got {self.ops}")
+        if not 1 <= self.program_layers <= self.layers:
+            raise ValueError(
+                f"program_layers {self.program_layers} must be 1 .. layers ({self.layers})"
+            )
+
+
+@struct.dataclass
+class Cells:
+    """The cells of canvases in reading order, without the padding between rows."""
+
+    row: Array  # int32 [B, P]
+    col: Array  # int32 [B, P]
+    valid: Array  # bool [B, P], false past height * width
+    target: Array  # int32 [B, P], colours
+    input: Array  # int32 [B, P], colours
+    edges: Array  # float32 [B, P, 17], see `canvas_cells`
+
+
+# Rows down and columns right to a cell itself, then to its 8 neighbours.
+NEIGHBOURS = np.array(
+    ((0, 0), (-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+)
+
+
+def canvas_cells(task: Task, size: int) -> Cells:
+    """Cells of a batch of tasks, in ``size`` places (the largest height * width of the batch).
+
+    ``edges`` holds for each of the 8 neighbours whether it has this cell's target colour and
+    whether it lies outside, and whether the target is as the input here.
+    """
+    index = jnp.arange(size)[None, :]
+    height, width = task.height[:, None], task.width[:, None]
+    row, col = index // width, index % width
+    valid = index < height * width
+    padded = jnp.pad(task.target, ((0, 0), (1, 1), (1, 1)), constant_values=OUTSIDE)
+    cols = task.target.shape[2]
+
+    def at(canvas: Array, stride: int, row: Array, col: Array, valid: Array) -> Array:
+        # One gather: each is a kernel to compile.
+        place = jnp.where(valid, row * stride + col, 0)
+        flat = canvas.reshape(len(canvas), -1)
+        found = jnp.take_along_axis(flat, place.reshape(len(canvas), -1), axis=1)
+        return found.reshape(place.shape)
+
+    down, right = 1 + NEIGHBOURS.T
+    near = at(padded, cols + 2, row[..., None] + down, col[..., None] + right, valid[..., None])
+    target, around = near[..., 0], near[..., 1:]
+    input = at(task.input, cols, row, col, valid)
+    edges = [around == target[..., None], around == OUTSIDE, (target == input)[..., None]]
+    return Cells(
+        row=jnp.where(valid, row, 0),
+        col=jnp.where(valid, col, 0),
+        valid=valid,
+        target=target.astype(jnp.int32),
+        input=input.astype(jnp.int32),
+        edges=jnp.concatenate(edges, axis=-1).astype(jnp.float32),
+    )
+
+
+class Embedding(nn.Module):
+    """The part of the decoder that makes vectors [..., D] of cells and tokens."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        config = self.config
+
+        def embed(size: int) -> nn.Embed:
+            init = nn.initializers.normal(0.3)
+            return nn.Embed(size, config.width, embedding_init=init, dtype=config.dtype)
+
+        self.row_embed, self.col_embed = embed(config.max_side), embed(config.max_side)
+        self.target_embed, self.input_embed = embed(OUTSIDE + 1), embed(OUTSIDE + 1)
+        self.edges_embed = dense(config.width, config.dtype)
+        self.op_embed, self.slot_embed = embed(1 + config.ops), embed(SLOTS)
+        self.point1_embed = dense(config.width, config.dtype)
+        self.point2_embed = dense(config.width, config.dtype)
+
+    def position(self, row: Array, col: Array) -> Array:
+        """Where a cell (int32 [...]) stands on the canvas: learned, rows and columns apart."""
+        return self.row_embed(row) + self.col_embed(col)
+
+    def slot_position(self, slot: Array) -> Array:
+        """Where a token (int32 [...], its slot) stands in its draw."""
+        return self.slot_embed(slot)
+
+    def embed_cells(self, cells: Cells) -> Array:
+        """Vectors [B, P, D] of the cells of canvases."""
+        x = self.position(cells.row, cells.col) + self.edges_embed(cells.edges)
+        return x + self.target_embed(cells.target) + self.input_embed(cells.input)
+
+    def embed_slot(self, slot: int, token: Array, width: Array) -> Array:
+        """Contribution [..., D] of the token (int32 [...]) in one slot to its draw's sum."""
+        if slot == OP_SLOT:
+            said = self.op_embed(jnp.maximum(token, 0))
+        elif slot == COLOUR_SLOT:
+            said = self.target_embed(jnp.maximum(token - FIRST_COLOUR, 0))
+        else:
+            cell = jnp.maximum(token - FIRST_CELL, 0)
+            point = self.position(cell // width, cell % width)
+            said = self.point1_embed(point) if slot == POINT1_SLOT else self.point2_embed(point)
+        return jnp.where(token[..., None] >= 0, said, 0.0)
+
+    def start_token(self) -> Array:
+        """Input [D] of the first program position, which stands for "no draw yet"."""
+        return self.slot_position(jnp.int32(SLOTS - 1))
+
+    def embed_program(self, tokens: Array, width: Array) -> Array:
+        """Input of every program position: tokens [B, N, 4], canvas width [B] -> [B, T, D]."""
+        width = width[:, None]
+        fields = [self.embed_slot(slot, tokens[..., slot], width) for slot in range(SLOTS)]
+        sums = list(itertools.accumulate(fields))  # jnp.cumsum compiles to 200 functions
+        said = jnp.stack(sums, axis=2) + self.slot_position(jnp.arange(SLOTS))
+        said = said.reshape(said.shape[0], -1, said.shape[-1])
+        start = jnp.broadcast_to(self.start_token(), (len(said), 1, said.shape[-1]))
+        return jnp.concatenate([start, said], axis=1)
