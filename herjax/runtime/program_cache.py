@@ -19,7 +19,6 @@ import pathlib
 import pickle
 import platform
 import sys
-import tempfile
 import time
 import zlib
 from collections.abc import Callable
@@ -293,18 +292,6 @@ def _load(path: pathlib.Path, digest: str, tree: Any) -> Callable:
     return serialize_executable.deserialize_and_load(
         executable, tree, out_tree, execution_devices=[devices[i] for i in ids]
     )
-
-
-def _write(path: pathlib.Path, data: bytes) -> None:
-    """All or nothing, whoever else writes the same file at the same time."""
-    handle, temporary = tempfile.mkstemp(prefix="herjax-", suffix=".part", dir=path.parent)
-    try:
-        with open(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _remove_old(folder: pathlib.Path) -> None:

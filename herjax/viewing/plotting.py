@@ -1,5 +1,6 @@
 """Figures. Never imports jax."""
 
+import io
 import pathlib
 from collections.abc import Sequence
 from functools import cache
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image, ImageDraw, ImageFont
 
+from herjax.runtime.files import write_atomically
 from herjax.stats import percent
 from herjax.tasks.palette import PALETTE
 
@@ -94,16 +96,16 @@ def animation(
         frame = Image.fromarray(draw_frame(target, picture, text))
         frame.putpalette(b"".join(grid + greys))
         frames.append(frame)
-    temporary = path.with_name(path.name + ".part")
+    data = io.BytesIO()
     frames[0].save(
-        temporary,
+        data,
         format="GIF",
         save_all=True,
         append_images=frames[1:],
         duration=list(milliseconds),
         loop=0,
     )
-    temporary.replace(path)
+    write_atomically(path, data.getvalue())
 
 
 def cell_size(shape: tuple[int, int]) -> int:
@@ -209,6 +211,6 @@ def draw_axes(axes: matplotlib.axes.Axes, epochs: int, few: bool) -> None:
 
 def save(figure: Figure, path: pathlib.Path) -> None:
     """Write a PNG, atomically and without a date, so that equal figures are equal files."""
-    temporary = path.with_name(path.name + ".part")
-    figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
-    temporary.replace(path)
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=110, metadata={"Software": None})
+    write_atomically(path, data.getvalue())
