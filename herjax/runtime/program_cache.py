@@ -249,7 +249,7 @@ def _kept(
             return program
     compiled = _compile_anew(compile)
     try:
-        _write(path, _serialized(digest, compiled))
+        write_in_a_crowd(path, _serialized(digest, compiled), prefix="herjax-")
         _remove_old(path.parent)
     except Exception as error:  # nor is what serialising raises: the run goes on
         reason = (str(error) or repr(error)).splitlines()[0]
