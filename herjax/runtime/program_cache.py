@@ -28,6 +28,7 @@ import jax
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
+from herjax.runtime.files import write_in_a_crowd
 from herjax.runtime.xla_flags import compiler_options, given_flags
 
 MAX_BYTES = 2**30  # of a folder; beyond it, what was used longest ago goes
