@@ -47,13 +47,13 @@ def simplify_draws(program: Array, height: Array, width: Array) -> Array:
     return jnp.where(uses(op), jnp.stack([op, colour, r1, c1, r2, c2], axis=-1), 0)
 
 
-def order_draws(program: Array, input: Array) -> Array:
+def order_draws(program: Array, canvas: Array) -> Array:
     """Reorder pruned records [N, 6] over a canvas [R, C] into reading order, same picture.
 
     The next draw is always the one whose first visible cell comes first in reading order, among
     those with no unpainted draw of another colour left beneath them.
     """
-    masks = draw_masks(program, *input.shape) & (input != OUTSIDE)
+    masks = draw_masks(program, *canvas.shape) & (canvas != OUTSIDE)
     flat = masks.reshape(masks.shape[0], -1).astype(jnp.float32)
     n = program.shape[0]
     index = jnp.arange(n)
@@ -72,6 +72,6 @@ def order_draws(program: Array, input: Array) -> Array:
     return jnp.where((index < present.sum())[:, None], program[order], END)
 
 
-def canonical_program(program: Array, input: Array, height: Array, width: Array) -> Array:
-    """Pruned, simplified and ordered records [N, 6] that paint the same picture over ``input``."""
-    return order_draws(simplify_draws(prune(program, input), height, width), input)
+def canonical_program(program: Array, canvas: Array, height: Array, width: Array) -> Array:
+    """Pruned, simplified and ordered records [N, 6] that paint the same picture over a canvas."""
+    return order_draws(simplify_draws(prune(program, canvas), height, width), canvas)

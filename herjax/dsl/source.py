@@ -7,9 +7,11 @@ def task(img):
 
 import ast
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
+from herjax.dsl import drawing
 from herjax.dsl.ops import ARGUMENT_COLUMNS, COLOUR, COLOURS, END, OP, OPS, RECORD_SIZE
 
 _ROW_COLUMNS = (2, 4)  # record columns bounded by the height; the other coordinates by the width
@@ -19,18 +21,38 @@ class ProgramError(ValueError):
     """Source that is not a drawing program; names the line and the value."""
 
 
-def format_program(program: np.ndarray) -> str:
-    """Records [N, 6] -> ``def task(img): ...``, one call a line, in painting order."""
-    lines = ["def task(img):"]
+class Call(NamedTuple):
+    """One call of a function of ``drawing.py``."""
+
+    name: str
+    arguments: dict[str, int | tuple[int, int]]  # by keyword, without the image
+
+
+def program_calls(program: np.ndarray) -> list[Call]:
+    """The calls that records [N, 6] stand for, in painting order, up to the first END."""
+    calls = []
     for record in np.asarray(program):
         if record[OP] == END:
             break
-        op = OPS[record[OP] - 1]
-        arguments = []
+        op, arguments = OPS[record[OP] - 1], {}
         for name in op.arguments:
-            values = [int(record[column]) for column in ARGUMENT_COLUMNS[name]]
-            arguments.append(f"{name}={values[0] if len(values) == 1 else tuple(values)}")
-        lines.append(f"    {op.name}(img, {', '.join(arguments)})")
+            values = tuple(int(record[column]) for column in ARGUMENT_COLUMNS[name])
+            arguments[name] = values[0] if len(values) == 1 else values
+        calls.append(Call(op.name, arguments))
+    return calls
+
+
+def draw_call(picture: np.ndarray, call: Call) -> None:
+    """Paint one call on a picture [R, C] in place, in plain NumPy."""
+    getattr(drawing, call.name)(picture, **call.arguments)
+
+
+def format_program(program: np.ndarray) -> str:
+    """Records [N, 6] -> ``def task(img): ...``, one call a line, in painting order."""
+    lines = ["def task(img):"]
+    for name, arguments in program_calls(program):
+        written = ", ".join(f"{argument}={value}" for argument, value in arguments.items())
+        lines.append(f"    {name}(img, {written})")
     return "\n".join([*lines, "    return img"]) + "\n"
 
 
@@ -141,11 +163,14 @@ def _integers(where: str, name: str, node: ast.expr) -> list[int]:
     return list(values)
 
 
-def format_script(program: np.ndarray, input: np.ndarray) -> str:
-    """A program as a file that runs by itself (NumPy and scikit-image) and prints its picture."""
-    calls = pathlib.Path(__file__).with_name("drawing.py").read_text()
+def format_script(program: np.ndarray, canvas: np.ndarray) -> str:
+    """A program as a file that runs by itself and prints the picture that it paints over a canvas.
+
+    The file needs NumPy and scikit-image alone.
+    """
+    calls = pathlib.Path(drawing.__file__).read_text()
     calls = calls.replace("import skimage", "import numpy as np\nimport skimage", 1)
-    rows = ",\n    ".join(str([int(cell) for cell in row]) for row in np.asarray(input))
+    rows = ",\n    ".join(str([int(cell) for cell in row]) for row in np.asarray(canvas))
     return (
         f"{calls}\n\n{format_program(program)}\n\n"
         f"INPUT = [\n    {rows},\n]\n\n"

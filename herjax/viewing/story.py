@@ -68,10 +68,10 @@ def epoch_rows(program: np.ndarray, sampled: int | None = None, kept: int = 0) -
     return Rows(places[:sampled], old[used[old]], parents + accepted, accepted)
 
 
-def stages(program: np.ndarray, input: np.ndarray) -> list[np.ndarray]:
+def stages(program: np.ndarray, canvas: np.ndarray) -> list[np.ndarray]:
     """The canvas [R, C] before the first and after every draw of records [N, 6]."""
-    program, canvases = np.asarray(program, np.int32), [np.asarray(input)]
-    masks = cells_drawn(program, input.shape)
+    program, canvases = np.asarray(program, np.int32), [np.asarray(canvas)]
+    masks = cells_drawn(program, canvas.shape)
     for record, mask in zip(program, masks):
         if record[OP] == END:
             break
