@@ -73,5 +73,9 @@ def order_draws(program: Array, canvas: Array) -> Array:
 
 
 def canonical_program(program: Array, canvas: Array, height: Array, width: Array) -> Array:
-    """Pruned, simplified and ordered records [N, 6] that paint the same picture over a canvas."""
+    """Pruned, simplified and ordered records [N, 6] that paint the same picture over a canvas.
+
+    Applied to its own result, it keeps the draws, but may order those of one colour that overlap
+    in another way: which of them is seen first depends on which came last.
+    """
     return order_draws(simplify_draws(prune(program, canvas), height, width), canvas)

@@ -80,7 +80,7 @@ def parse_program(source: str, height: int | None = None, width: int | None = No
     if len(functions) != 1:
         raise ProgramError(f"line 1: expected one function `task`, found {len(functions)}")
     function = functions[0]
-    names = [argument.arg for argument in function.args.args]
+    names = [argument.arg for argument in function.args.posonlyargs + function.args.args]
     if len(names) != 1 or function.args.vararg or function.args.kwonlyargs or function.args.kwarg:
         raise ProgramError(f"line {function.lineno}: `task` must take one argument, the image")
     canvas = names[0]
@@ -101,6 +101,8 @@ def _quote(node: ast.AST) -> str:
         text = ast.unparse(node)
     except RecursionError:
         return "an expression nested too deep"
+    except ValueError:  # an integer of too many digits, an f-string with a backslash
+        return "an expression that cannot be written out"
     line = text.splitlines()[0]
     return f"`{line[:77]}...`" if len(line) > 80 else f"`{line}`"
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import reprlib
 import sys
 from types import ModuleType
 
@@ -58,6 +59,8 @@ def load_picture(
             content = json.loads(_read(name))
         except ValueError as error:
             raise ValueError(f"{name} is not JSON: {error}") from None
+        except RecursionError:
+            raise ValueError(f"{name} is nested too deep for a grid") from None
         if isinstance(content, dict) or part:
             content = _part(content, part or DEFAULT_PART, name)
         grid = content
@@ -125,7 +128,7 @@ def _part(content: object, part: str, name: str) -> object:
             content = content[int(step) if isinstance(content, list) else step]
         except (KeyError, IndexError, ValueError, TypeError):
             raise ValueError(
-                f"{name} has no part {part!r}: give one such as {DEFAULT_PART}, after a #"
+                f"{name} has no part {reprlib.repr(part)}: give one such as {DEFAULT_PART}, after a #"
             ) from None
     return content
 
@@ -145,7 +148,7 @@ def _image(name: str, cell_size: int, max_side: int) -> np.ndarray:
                     f" {max_side}x{max_side}; is cell_size, {cell_size} pixels, right?"
                 )
             pixels = np.asarray(image.convert("RGB"), int)
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{name} is not an image that can be read: {error}") from None
     cells = pixels[cell_size // 2 :: cell_size, cell_size // 2 :: cell_size]
     return nearest_colours(cells)

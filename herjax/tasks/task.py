@@ -1,5 +1,7 @@
 """The struct of a drawing task, and tasks from arrays."""
 
+import reprlib
+
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -90,7 +92,7 @@ def _check_rows(grid: object, name: str) -> None:
             integer = isinstance(cell, int | np.integer) and not isinstance(cell, bool)
             if not integer or not 0 <= cell < COLOURS:
                 raise ValueError(
-                    f"{name}, row {number}: colours are 0 .. {COLOURS - 1}, got {cell!r}"
+                    f"{name}, row {number}: colours are 0 .. {COLOURS - 1}, got {reprlib.repr(cell)}"
                 )
 
 
