@@ -2,7 +2,7 @@
 
 Speeds of every stage, as they are and as a fraction of a ceiling measured in the same run: the
 dense matrix-product rate, or for decoding the slower of arithmetic and memory. Prints tables and
-writes bench.json. The operations assumed are those of herjax/costs.py.
+writes bench.json. The operations assumed are those of herjax/decoder/costs.py.
 """
 
 import dataclasses
@@ -21,7 +21,6 @@ import numpy as np
 from absl import flags
 from rich.console import Console
 from rich.table import Table
-from skimage import draw as skimage_draw
 
 import herjax
 from herjax.commands import cli
@@ -29,9 +28,11 @@ from herjax.decoder import costs
 from herjax.decoder.embedding import DTYPES
 from herjax.decoder.sampler import sample
 from herjax.decoder.weights import pretrained_for
-from herjax.dsl.ops import COLUMN, LINE, RECTANGLE, ROW, SOURCE_OPS
-from herjax.learning import her
+from herjax.dsl.source import Call, draw_call, program_calls
+from herjax.learning.attempts import in_hindsight, sample_programs
 from herjax.learning.config import AdaptConfig
+from herjax.learning.epoch import compiled_epochs, init_adaptation
+from herjax.learning.hindsight import train_on
 from herjax.learning.population import Population
 from herjax.learning.pretraining import PRESETS, init_state, pretrain_step
 from herjax.learning.recombination import recombine
@@ -85,21 +86,11 @@ def ceilings() -> dict[str, float]:
     return rates
 
 
-def interpret(program: np.ndarray, input: np.ndarray) -> np.ndarray:
-    """The plain interpreter: NumPy and scikit-image, a draw at a time."""
-    picture = input.copy()
-    for op, colour, r1, c1, r2, c2 in program:
-        if op == LINE:
-            picture[skimage_draw.line(r1, c1, r2, c2)] = colour
-        elif op == RECTANGLE:
-            top, left = min(r1, r2), min(c1, c2)
-            picture[skimage_draw.rectangle((top, left), (max(r1, r2), max(c1, c2)))] = colour
-        elif op == ROW:
-            picture[r1] = colour
-        elif op == COLUMN:
-            picture[:, c1] = colour
-        elif op:
-            picture[r1, c1] = colour
+def draw_plainly(calls: list[Call], canvas: np.ndarray) -> np.ndarray:
+    """A program as exported ones run: NumPy and scikit-image, a call at a time."""
+    picture = canvas.copy()
+    for call in calls:
+        draw_call(picture, call)
     return picture
 
 
@@ -111,21 +102,21 @@ def bench_executor(count: int = 4096) -> dict[str, float]:
         make = jax.vmap(partial(random_program, height=10, width=10, max_draws=draws))
         programs = jax.jit(make)(keys)
         blank = jnp.zeros((10, 10), jnp.int8)
-        run = jax.jit(jax.vmap(partial(herjax.execute, ops=SOURCE_OPS), (0, None)))
+        run = jax.jit(jax.vmap(herjax.execute, (0, None)))
         rate = count / seconds(partial(run, programs, blank))
-        some, canvas = np.asarray(programs[:512]), np.asarray(blank)
-        plain, expected = 0.0, None
+        canvas, plain, expected = np.asarray(blank), 0.0, None
+        some = [program_calls(program) for program in np.asarray(programs[:512])]
         for _ in range(3):
             start = time.perf_counter()
-            expected = [interpret(program, canvas) for program in some]
+            expected = [draw_plainly(calls, canvas) for calls in some]
             plain = max(plain, len(some) / (time.perf_counter() - start))
         if not np.array_equal(expected, run(programs[:512], blank)):
-            raise AssertionError("the executor and the plain interpreter differ")
+            raise AssertionError("the executor and the plain calls differ")
         mean_draws = float((programs[..., 0] > 0).sum() / count)
         rows[f"up to {draws} draws"] = {
             "programs/s": rate,
             "draws/s": rate * mean_draws,
-            "plain interpreter programs/s": plain,
+            "plain calls, programs/s": plain,
             "ratio": rate / plain,
         }
     return rows
@@ -187,8 +178,8 @@ def bench_epoch(name: str) -> dict[str, float]:
     picture, config, key = herjax.pictures()[name], AdaptConfig(), jax.random.key(0)
     task, shape = herjax.make_task(picture.target, picture.input), picture.target.shape
     model, params, _ = pretrained_for(shape).computing_in(DTYPE.value)
-    state = jax.jit(lambda: her.init_adaptation(params, config, key, shape))()
-    state = her.compiled_epochs(model, state, task, config, 3)
+    state = jax.jit(lambda: init_adaptation(params, config, key, shape))()
+    state = compiled_epochs(model, state, task, config, 3)
     programs = state.history.program[2].astype(jnp.int32)
     parents = programs[: config.sampled + config.kept]
 
@@ -196,16 +187,16 @@ def bench_epoch(name: str) -> dict[str, float]:
         options = compiler_options(jax.default_backend())
         return seconds(partial(jax.jit(function, compiler_options=options), *arrays))
 
-    attempts = jax.jit(lambda programs: her.in_hindsight(programs, task))(programs)
+    attempts = jax.jit(lambda programs: in_hindsight(programs, task))(programs)
     pairs = jax.tree.map(lambda leaf: leaf[-config.pairs :], attempts)
     stages = {
         "sample": timed(
-            lambda params: her.sample_programs(model, params, task, config, key), state.train.params
+            lambda params: sample_programs(model, params, task, config, key)[0], state.train.params
         ),
         "recombine": timed(lambda p: recombine(p, task, config.partners, key), parents),
-        "run and rewrite": timed(lambda programs: her.in_hindsight(programs, task), programs),
+        "run and rewrite": timed(lambda programs: in_hindsight(programs, task), programs),
         "train": timed(
-            lambda train: her.train_on(model, train, task, pairs, config.pairs, config, key)[1],
+            lambda train: train_on(model, train, task, pairs, config.pairs, config, key)[1],
             state.train,
         ),
     }
@@ -223,8 +214,7 @@ def bench_compilation(pretrained: herjax.Pretrained, task: herjax.Task, cache: s
     for name in ("nothing kept", "kept"):
         program_cache.clear()
         start = time.perf_counter()
-        model, params, _ = pretrained
-        Population(model, params, [task], keys, AdaptConfig(), mesh=cli.mesh(1)).advance(1)
+        Population(pretrained, [task], keys, AdaptConfig(), mesh=cli.mesh(1)).advance(1)
         times[name] = time.perf_counter() - start
     return times
 
@@ -240,9 +230,7 @@ def bench_population(pretrained: herjax.Pretrained, task: herjax.Task, epochs: i
     for members in counts:
         keys = jax.vmap(jax.random.key)(jnp.arange(members))
         mesh = cli.mesh(members)
-        population = Population(
-            *(pretrained.model, pretrained.params, [task] * members, keys, config), mesh=mesh
-        )
+        population = Population(pretrained, [task] * members, keys, config, mesh=mesh)
         population.advance(1)
         start = time.perf_counter()
         population.advance(epochs)

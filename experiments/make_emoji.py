@@ -1,4 +1,4 @@
-"""The emoji of --task=emoji: python -m experiments.make_emoji FONT > herjax/emoji.txt
+"""The emoji of --task=emoji: python -m experiments.make_emoji FONT > herjax/tasks/emoji.txt
 
 FONT is NotoColorEmoji.ttf, with colour bitmaps. The shipped grids are from version 2.042 (Debian's
 fonts-noto-color-emoji 2.042-0+deb12u1, in /usr/share/fonts/truetype/noto) and Pillow 13.0.0.

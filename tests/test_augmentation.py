@@ -10,7 +10,7 @@ import pytest
 
 import herjax
 from herjax.dsl.executor import OUTSIDE
-from herjax.dsl.ops import LINE, OP
+from herjax.dsl.ops import LINE, OP, OPS
 from herjax.learning.hindsight import augment_pair
 from herjax.tasks.augmentation import (
     augment_program,
@@ -38,7 +38,7 @@ def random_pairs(shape, canvas):
     inputs = jnp.where(inside(*shape, *canvas), inputs, OUTSIDE).astype(jnp.int8)
     tasks = make_tasks(inputs, shape)
     augmentations = jax.vmap(lambda k, t: random_augmentation(k, t, True, True))(keys, tasks)
-    programs = jax.vmap(lambda k: random_program(k, *shape, 6))(keys)
+    programs = jax.vmap(lambda k: random_program(k, *shape, 6, len(OPS)))(keys)
     return augmentations, tasks, programs
 
 

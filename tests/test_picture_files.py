@@ -98,7 +98,9 @@ def test_the_200_arc_pictures_are_the_first_small_ones_by_id():
         ("a.json", "[[1, true]]", "colours are 0 .. 9, got True"),
         ("a.json", "[[1, 2.5]]", "got 2.5"),
         ("a.json", "[]", "does not hold a grid"),
-        ("a.json", "[[]]", "is 1x0: at most 32x32"),
+        ("a.json", "[[]]", r"must be \[rows, columns\], got shape \(1, 0\)"),
+        ("a.json", "[[1e3]]", "got 1000.0"),
+        ("a.json", f"[[1{30 * '0'}]]", "got 1000000000000"),
         ("a.json", "[1, 2]", "does not hold a grid"),
         ("a.json", "{", "is not JSON"),
         ("a.json", '{"train": []}', "has no part 'train.0.output'"),
@@ -122,6 +124,11 @@ def test_bad_arguments(files):
     image(files / "large.png", np.zeros((40, 40), int))
     with pytest.raises(ValueError, match="has 40x40 cells: at most 32x32; is cell_size"):
         herjax.load_picture(files / "large.png")
+    with pytest.raises(ValueError, match="has 40x40 cells: at most 20x20"):
+        herjax.load_picture(files / "large.png", max_side=20)
+    with pytest.raises(ValueError, match="grid.json is 2x3: at most 2x2 cells"):
+        herjax.load_picture(files / "grid.json", max_side=2)
+    assert herjax.load_picture(files / "large.png", max_side=40).target.shape == (40, 40)
     with pytest.raises(ValueError, match="background must be 0 .. 9, got 10"):
         herjax.load_picture(files / "grid.json", background=10)
     with pytest.raises(OSError, match="no-such"):

@@ -101,7 +101,7 @@ def test_film_ends_with_the_program_draw_by_draw_and_lasts_seconds(epochs, best)
 
 
 def test_the_solution_is_called_one():
-    solved = build_up(PICTURE, of(0, 1, 2, 3)[:4], 9)
+    solved = build_up(PICTURE, of(0, 1, 2, 3)[:4])
     assert solved[-1].words == "solution\ndraw 4 of 4: 100.0 %"
 
 

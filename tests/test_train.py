@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from herjax.decoder.model import Decoder, Logits
-from herjax.dsl.grammar import encode
+from herjax.dsl.grammar import FIRST_CELL, FIRST_COLOUR, encode
 from herjax.dsl.ops import END
 from herjax.learning.pretraining import random_batch
 from herjax.learning.train import (
@@ -44,7 +44,12 @@ def test_token_log_probs_against_loops():
             if op == END:
                 break
             for slot, (scores, first) in enumerate(
-                [(logits.colour, 7), (logits.point1, 17), (logits.point2, 17)], start=1
+                [
+                    (logits.colour, FIRST_COLOUR),
+                    (logits.point1, FIRST_CELL),
+                    (logits.point2, FIRST_CELL),
+                ],
+                start=1,
             ):
                 if tokens[b, n, slot] >= 0:
                     expected[b, n, slot] = log_softmax(scores[b, n])[tokens[b, n, slot] - first]

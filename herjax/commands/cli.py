@@ -274,7 +274,9 @@ def chosen_tasks(
         if name in suite:
             folder, picture = name, suite[name]
         elif is_picture_file(name):
-            picture = load_picture(name, background=background, cell_size=cell_size)
+            picture = load_picture(
+                name, background=background, cell_size=cell_size, max_side=max_side
+            )
             folder = re.sub(r"[^\w.-]+", "-", name.split("/")[-1]) if name != "-" else "stdin"
         else:
             raise ValueError(

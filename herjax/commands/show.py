@@ -15,8 +15,10 @@ from rich.text import Text
 
 import herjax
 from herjax.commands import cli
-from herjax.tasks.files import check_grid
+from herjax.dsl.source import draw_call, program_calls
+from herjax.tasks.files import MAX_SIDE
 from herjax.tasks.palette import terminal_grid
+from herjax.tasks.task import check_grid
 
 INPUT = flags.DEFINE_string(
     "input", None, "File of the input (see her_adapt --task); default INPUT of the program's file."
@@ -31,13 +33,14 @@ def main(arguments):
     source = pathlib.Path(arguments[1]).read_text()
     canvas = read_input(source, arguments[1])
     program = herjax.parse_program(source, *canvas.shape)
-    calls = herjax.format_program(program).splitlines()[1:-1]
+    lines = herjax.format_program(program).splitlines()[1:-1]
     console = Console(highlight=False)
     console.print("input", terminal_grid(canvas), sep="\n")
-    for step, call in enumerate(calls, start=1):
+    picture = canvas.copy()
+    for step, (line, call) in enumerate(zip(lines, program_calls(program)), start=1):
         time.sleep(DELAY.value)
-        picture = np.asarray(herjax.execute(program[:step], canvas))
-        console.print(Text(f"{step}/{len(calls)} {call.strip()}"))
+        draw_call(picture, call)  # in plain NumPy, which has nothing to compile
+        console.print(Text(f"{step}/{len(lines)} {line.strip()}"))
         console.print(terminal_grid(picture))
 
 
@@ -51,14 +54,22 @@ def read_input(source: str, name: str) -> np.ndarray:
         return herjax.load_picture(INPUT.value).target
     for node in _statements(source):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INPUT":
-            return check_grid(ast.literal_eval(node.value), f"INPUT of {name}")
+            return _literal_grid(node.value, f"INPUT of {name}")
     try:
         rows, cols = (int(side) for side in SIZE.value.split("x"))
     except ValueError:
         raise ValueError(f"--size is ROWSxCOLUMNS, such as 10x10; got {SIZE.value!r}") from None
-    if not (1 <= rows <= 32 and 1 <= cols <= 32):
-        raise ValueError(f"--size is 1x1 to 32x32, got {SIZE.value!r}")
+    if not (1 <= rows <= MAX_SIDE and 1 <= cols <= MAX_SIDE):
+        raise ValueError(f"--size is 1x1 to {MAX_SIDE}x{MAX_SIDE}, got {SIZE.value!r}")
     return np.zeros((rows, cols), np.int8)
+
+
+def _literal_grid(node: ast.expr, name: str) -> np.ndarray:
+    try:
+        grid = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise ValueError(f"{name} is not a literal: rows of colours such as [[0, 1]]") from None
+    return check_grid(grid, name)
 
 
 def _statements(source: str) -> list[ast.stmt]:

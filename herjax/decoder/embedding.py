@@ -109,14 +109,14 @@ def canvas_cells(task: Task, size: int) -> Cells:
     down, right = 1 + NEIGHBOURS.T
     near = at(padded, cols + 2, row[..., None] + down, col[..., None] + right, valid[..., None])
     target, around = near[..., 0], near[..., 1:]
-    input = at(task.input, cols, row, col, valid)
-    edges = [around == target[..., None], around == OUTSIDE, (target == input)[..., None]]
+    under = at(task.input, cols, row, col, valid)
+    edges = [around == target[..., None], around == OUTSIDE, (target == under)[..., None]]
     return Cells(
         row=jnp.where(valid, row, 0),
         col=jnp.where(valid, col, 0),
         valid=valid,
         target=target.astype(jnp.int32),
-        input=input.astype(jnp.int32),
+        input=under.astype(jnp.int32),
         edges=jnp.concatenate(edges, axis=-1).astype(jnp.float32),
     )
 

@@ -8,22 +8,22 @@ import jax.numpy as jnp
 from jax import Array
 
 from herjax.dsl.executor import OUTSIDE, draw_masks, prune, top_draw
-from herjax.dsl.ops import COLOUR, COLUMN, END, LINE, OP, PIXEL, R2, ROW, has_corners, uses
+from herjax.dsl.ops import COLOUR, COLUMN, END, LINE, OP, PIXEL, ROW, has_corners, has_segment, uses
 
 
 def simplify_draws(program: Array, height: Array, width: Array) -> Array:
     """Write each draw of records [N, 6] with the op of fewest fields that paints the same cells.
 
-    One cell is a pixel, a full row or column its own call, a rectangle one cell wide a line;
-    corners go from top left to bottom right; a line runs from its upper (then left) end wherever
-    both directions paint the same cells. ``height`` and ``width`` of the canvas are int [].
+    A rectangle one cell wide becomes a line, as does every straight draw whose op has ``segment``;
+    such a line becomes a pixel, a row or a column if it is one. Corners go from top left to bottom
+    right where the op has ``corners``; a line runs from its upper (then left) end wherever both
+    directions paint the same cells. ``height`` and ``width`` of the canvas are int [].
     """
     op, colour, r1, c1, r2, c2 = jnp.moveaxis(program, -1, 0)
-    two_points = uses(op)[..., R2]
     corners = has_corners(op)
     top, bottom = jnp.minimum(r1, r2), jnp.maximum(r1, r2)
     left, right = jnp.minimum(c1, c2), jnp.maximum(c1, c2)
-    straight = two_points & ((r1 == r2) | (c1 == c2))
+    straight = has_segment(op) & ((r1 == r2) | (c1 == c2))
 
     # Ties in Bresenham's rounding make a line differ from its reverse: an offset of exactly one
     # half is met when the long axis, divided by gcd(long, short), is even.
@@ -31,6 +31,7 @@ def simplify_draws(program: Array, height: Array, width: Array) -> Array:
     short = jnp.minimum(bottom - top, right - left)
     reversible = (long // jnp.maximum(jnp.gcd(long, short), 1)) % 2 == 1
     backwards = (r1 > r2) | ((r1 == r2) & (c1 > c2))
+    op = jnp.where(straight, LINE, op)
     swap = (op == LINE) & backwards & reversible
     r1, c1, r2, c2 = (
         jnp.where(corners, top, jnp.where(swap, r2, r1)),
@@ -38,22 +39,21 @@ def simplify_draws(program: Array, height: Array, width: Array) -> Array:
         jnp.where(corners, bottom, jnp.where(swap, r1, r2)),
         jnp.where(corners, right, jnp.where(swap, c1, c2)),
     )
-    op = jnp.where(corners & straight, LINE, op)
     whole_column = straight & (top == 0) & (bottom == height - 1) & (left == right)
     whole_row = straight & (left == 0) & (right == width - 1) & (top == bottom)
     op = jnp.where(whole_column, COLUMN, op)
     op = jnp.where(whole_row, ROW, op)
-    op = jnp.where(two_points & (top == bottom) & (left == right), PIXEL, op)
+    op = jnp.where(straight & (top == bottom) & (left == right), PIXEL, op)
     return jnp.where(uses(op), jnp.stack([op, colour, r1, c1, r2, c2], axis=-1), 0)
 
 
-def order_draws(program: Array, input: Array) -> Array:
+def order_draws(program: Array, canvas: Array) -> Array:
     """Reorder pruned records [N, 6] over a canvas [R, C] into reading order, same picture.
 
     The next draw is always the one whose first visible cell comes first in reading order, among
     those with no unpainted draw of another colour left beneath them.
     """
-    masks = draw_masks(program, *input.shape) & (input != OUTSIDE)
+    masks = draw_masks(program, *canvas.shape) & (canvas != OUTSIDE)
     flat = masks.reshape(masks.shape[0], -1).astype(jnp.float32)
     n = program.shape[0]
     index = jnp.arange(n)
@@ -72,6 +72,10 @@ def order_draws(program: Array, input: Array) -> Array:
     return jnp.where((index < present.sum())[:, None], program[order], END)
 
 
-def canonical_program(program: Array, input: Array, height: Array, width: Array) -> Array:
-    """Pruned, simplified and ordered records [N, 6] that paint the same picture over ``input``."""
-    return order_draws(simplify_draws(prune(program, input), height, width), input)
+def canonical_program(program: Array, canvas: Array, height: Array, width: Array) -> Array:
+    """Pruned, simplified and ordered records [N, 6] that paint the same picture over a canvas.
+
+    Applied to its own result, it keeps the draws, but may order those of one colour that overlap
+    in another way: which of them is seen first depends on which came last.
+    """
+    return order_draws(simplify_draws(prune(program, canvas), height, width), canvas)

@@ -1,4 +1,6 @@
-"""Run programs on canvases, and tell which draws matter. Pure, exact, unbatched: ``vmap`` them.
+"""Run programs on canvases, and tell which draws matter.
+
+Every function is pure, exact and unbatched: ``vmap`` it for a batch.
 
 Shapes: N draws, R rows, C columns. A canvas smaller than [R, C] is padded with ``OUTSIDE``;
 no draw paints there.
@@ -28,11 +30,11 @@ class _Areas(NamedTuple):
     bands: tuple[Band, Band]  # of the draws whose op has ``bands``; empty ones for the others
 
 
-def _areas(program: Array, rows: int, cols: int, ops: int) -> _Areas:
-    """Of records [N, 6] on a [rows, cols] grid; only draws by the first ``ops`` ops paint."""
+def _areas(program: Array, rows: int, cols: int) -> _Areas:
+    """What records [N, 6] paint on a [rows, cols] grid."""
     # int16 holds what ``line_bands`` computes, and twice as many fit into a register.
     dtype = np.int16 if max(rows, cols) <= 100 else np.int32
-    table = dict(enumerate(OPS[:ops], start=1))
+    table = dict(enumerate(OPS, start=1))
     op, _, *points = program.T.astype(dtype)
     bands = (Band(0, 0, 1, 0),) * 2  # no cell
     for make_bands in dict.fromkeys(entry.bands for entry in table.values() if entry.bands):
@@ -63,12 +65,12 @@ def _any_of(op: Array, ids: Iterable[int]) -> Array:
     return reduce(operator.or_, [op == op_id for op_id in ids])
 
 
-def _covered(area: _Areas, rows: int, cols: int, ops: int) -> Array:
+def _covered(area: _Areas, rows: int, cols: int) -> Array:
     """Which cells one draw (scalars in ``area``) paints: bool [rows * cols], in reading order."""
     # One flat axis vectorises best.
     row, col = map(jnp.asarray, np.divmod(np.arange(rows * cols, dtype=area.op.dtype), cols))
     covered = _within(area.bands[0], row, col) & _within(area.bands[1], row, col)
-    for op_id, entry in enumerate(OPS[:ops], start=1):
+    for op_id, entry in enumerate(OPS, start=1):
         if entry.covers:
             covered |= (area.op == op_id) & entry.covers(*area.points, row, col)
     return covered
@@ -82,8 +84,8 @@ def _within(band: Band, row: Array, col: Array) -> Array:
 
 def draw_masks(program: Array, rows: int, cols: int) -> Array:
     """Cells that each draw paints on a [rows, cols] grid: bool [N, R, C]. END paints none."""
-    areas = _areas(program, rows, cols, len(OPS))
-    masks = jax.vmap(lambda area: _covered(area, rows, cols, len(OPS)))(areas)
+    areas = _areas(program, rows, cols)
+    masks = jax.vmap(lambda area: _covered(area, rows, cols))(areas)
     return masks.reshape(-1, rows, cols)
 
 
@@ -93,13 +95,12 @@ def top_draw(masks: Array) -> Array:
     return jnp.max(jnp.where(masks, order, -1), axis=0, initial=-1)
 
 
-def execute(program: Array | np.ndarray, input: Array | np.ndarray, ops: int = len(OPS)) -> Array:
+def execute(program: Array | np.ndarray, input: Array | np.ndarray) -> Array:
     """Picture that a program paints over an input canvas.
 
     Args:
       program: integer records [N, 6], painted in order, END-padded; points inside the canvas.
       input: integer canvas [R, C], any size; ``OUTSIDE`` cells stay as they are.
-      ops: the program uses only the first so many ops; fewer are faster. Static.
 
     Returns:
       The painted canvas [R, C], dtype of ``input``.
@@ -108,12 +109,12 @@ def execute(program: Array | np.ndarray, input: Array | np.ndarray, ops: int = l
     chex.assert_shape(program, (None, RECORD_SIZE))
     chex.assert_rank(input, 2)
     rows, cols = input.shape
-    areas = _areas(program, rows, cols, ops)
+    areas = _areas(program, rows, cols)
     colours = program[:, COLOUR].astype(areas.op.dtype)  # the canvas too: one width in the loop
 
     def paint(canvas: Array, draw: tuple[_Areas, Array]) -> tuple[Array, None]:
         area, colour = draw
-        return jnp.where(_covered(area, rows, cols, ops), colour, canvas), None
+        return jnp.where(_covered(area, rows, cols), colour, canvas), None
 
     canvas = input.reshape(-1).astype(colours.dtype)
     painted, _ = jax.lax.scan(paint, canvas, (areas, colours))

@@ -3,10 +3,10 @@
 A draw takes ``SLOTS`` = 4 places (op, colour, point1, point2); an op with one point leaves the
 last place empty. A point token *points at a cell of the canvas*, so ids depend on its width:
 
-    0             END
-    1 .. 6        the ops of ``herjax.ops.OPS``
-    7 .. 16       colours 0 .. 9
-    17 + r*w + c  the cell (r, c) of a canvas of width w
+    0                       END
+    1 .. len(OPS)           the ops of ``herjax.dsl.ops.OPS``
+    FIRST_COLOUR + k        the colour k, 0 .. 9
+    FIRST_CELL + r * w + c  the cell (r, c) of a canvas of width w
 """
 
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ NO_TOKEN = -1  # in a place that the draw's op does not use
 
 
 def slots_used(op: Array) -> Array:
-    """Which slots of their draw ops (int32 [...]) use: bool [..., 4]; END its first."""
+    """Which slots of its draw each op (int32 [...]) uses: bool [..., 4]; END uses the first."""
     used = uses(op)
     columns = [used[..., COLOUR], used[..., R1] | used[..., C1], used[..., R2]]
     return jnp.stack([jnp.ones_like(columns[0]), *columns], axis=-1)

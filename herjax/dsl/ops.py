@@ -1,8 +1,18 @@
 """The drawing calls of the DSL: one table row each.
 
-To add a call, write its mask function and append a row to ``OPS`` here, and write it in plain
-NumPy in ``drawing.py``, which exported programs carry with them and which is its referee in the
-tests. Tokens, legality, Python source, canonical form and execution follow from the row.
+To add a call, write its mask function and append a row to ``OPS`` here, and append it in plain
+NumPy to ``drawing.py``, which exported programs carry with them and which is its referee in the
+tests. Tokens, legality, Python source, canonical form, augmentation and execution follow from the
+row; no test needs to be edited.
+
+A call has these limits:
+
+* It has one colour and at most two points, because a draw is a record of six columns.
+* Which cells it paints follows from its points alone: it cannot look at the canvas, as a flood
+  fill does.
+* Mirroring its points mirrors its cells, and some row of the table (itself, or the one that it
+  names as ``transposed``) paints its cells with rows and columns swapped. Lines alone may miss
+  this by a cell, where rounding breaks a tie; augmented programs are drawn again for that reason.
 """
 
 from collections.abc import Callable
@@ -49,7 +59,9 @@ class Op(NamedTuple):
     bands: Callable[..., tuple[Band, Band]] | None = None
     covers: Callable[..., Array] | None = None
     transposed: str = ""  # the op of the same cells with rows and columns swapped; "": itself
-    corners: bool = False  # point1, point2 are any opposite corners; a line if one cell wide
+    # What the canonical form may rewrite. Without either, a draw stays as it is.
+    corners: bool = False  # any two opposite corners paint the same cells: point1 to the top left
+    segment: bool = False  # points of one row or column: all cells between them, as a line paints
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -95,8 +107,14 @@ def outline_covers(r1: Array, c1: Array, r2: Array, c2: Array, row: Array, col: 
 
 
 OPS = (
-    Op("draw_line", ("point1", "point2", "color"), line_bands),
-    Op("draw_rectangle", ("point1", "point2", "color"), rectangle_bands, corners=True),
+    Op("draw_line", ("point1", "point2", "color"), line_bands, segment=True),
+    Op(
+        "draw_rectangle",
+        ("point1", "point2", "color"),
+        rectangle_bands,
+        corners=True,
+        segment=True,
+    ),
     Op("draw_horizontal_line", ("y", "color"), rectangle_bands, transposed="draw_vertical_line"),
     Op("draw_vertical_line", ("x", "color"), rectangle_bands, transposed="draw_horizontal_line"),
     Op("draw_pixel", ("point", "color"), rectangle_bands),
@@ -105,6 +123,7 @@ OPS = (
         ("point1", "point2", "color"),
         covers=outline_covers,
         corners=True,
+        segment=True,
     ),
 )  # op ids are the places in this table, counted from 1; END is 0
 
@@ -119,13 +138,19 @@ _USES = np.array(
 )
 
 _CORNERS = np.array([False] + [op.corners for op in OPS])
+_SEGMENT = np.array([False] + [op.segment for op in OPS])
 
 
 def has_corners(op: Array) -> Array:
-    """Are the points of ops (int32 [...]) opposite corners."""
+    """Whether any two opposite corners will do as the points of ops (int32 [...]): bool [...]."""
     return jnp.asarray(_CORNERS)[op]
 
 
+def has_segment(op: Array) -> Array:
+    """Whether ops (int32 [...]) paint a line between points of one row or column: bool [...]."""
+    return jnp.asarray(_SEGMENT)[op]
+
+
 def uses(op: Array) -> Array:
-    """Which record columns ops (int32 [...]) use: bool [..., 6]."""
+    """Which record columns ops (int32 [...]) use: bool [..., 6], OP always among them."""
     return jnp.asarray(_USES)[op]

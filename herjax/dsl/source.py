@@ -7,9 +7,11 @@ def task(img):
 
 import ast
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
+from herjax.dsl import drawing
 from herjax.dsl.ops import ARGUMENT_COLUMNS, COLOUR, COLOURS, END, OP, OPS, RECORD_SIZE
 
 _ROW_COLUMNS = (2, 4)  # record columns bounded by the height; the other coordinates by the width
@@ -19,25 +21,39 @@ class ProgramError(ValueError):
     """Source that is not a drawing program; names the line and the value."""
 
 
-def format_program(program: np.ndarray) -> str:
-    """Records [N, 6] -> ``def task(img): ...``, one call a line, in painting order."""
-    lines = ["def task(img):"]
+class Call(NamedTuple):
+    """One call of a function of ``drawing.py``."""
+
+    name: str
+    arguments: dict[str, int | tuple[int, ...]]  # by keyword, without the image
+
+
+def program_calls(program: np.ndarray) -> list[Call]:
+    """The calls that records [N, 6] stand for, in painting order, up to the first END."""
+    calls = []
     for record in np.asarray(program):
         if record[OP] == END:
             break
-        name, arguments = call_of(record)
-        told = "".join(f", {keyword}={value}" for keyword, value in arguments.items())
-        lines.append(f"    {name}(img{told})")
+        op, arguments = OPS[record[OP] - 1], {}
+        for name in op.arguments:
+            values = tuple(int(record[column]) for column in ARGUMENT_COLUMNS[name])
+            arguments[name] = values[0] if len(values) == 1 else values
+        calls.append(Call(op.name, arguments))
+    return calls
+
+
+def draw_call(picture: np.ndarray, call: Call) -> None:
+    """Paint one call on a picture [R, C] in place, in plain NumPy."""
+    getattr(drawing, call.name)(picture, **call.arguments)
+
+
+def format_program(program: np.ndarray) -> str:
+    """Records [N, 6] -> ``def task(img): ...``, one call a line, in painting order."""
+    lines = ["def task(img):"]
+    for name, arguments in program_calls(program):
+        written = ", ".join(f"{argument}={value}" for argument, value in arguments.items())
+        lines.append(f"    {name}(img, {written})")
     return "\n".join([*lines, "    return img"]) + "\n"
-
-
-def call_of(record: np.ndarray) -> tuple[str, dict[str, int | tuple[int, ...]]]:
-    """The function that draws a record [6] other than END, and its keywords."""
-    op, arguments = OPS[record[OP] - 1], {}
-    for name in op.arguments:
-        values = tuple(int(record[column]) for column in ARGUMENT_COLUMNS[name])
-        arguments[name] = values if len(values) > 1 else values[0]
-    return op.name, arguments
 
 
 def parse_program(source: str, height: int | None = None, width: int | None = None) -> np.ndarray:
@@ -64,7 +80,7 @@ def parse_program(source: str, height: int | None = None, width: int | None = No
     if len(functions) != 1:
         raise ProgramError(f"line 1: expected one function `task`, found {len(functions)}")
     function = functions[0]
-    names = [argument.arg for argument in function.args.args]
+    names = [argument.arg for argument in function.args.posonlyargs + function.args.args]
     if len(names) != 1 or function.args.vararg or function.args.kwonlyargs or function.args.kwarg:
         raise ProgramError(f"line {function.lineno}: `task` must take one argument, the image")
     canvas = names[0]
@@ -85,6 +101,8 @@ def _quote(node: ast.AST) -> str:
         text = ast.unparse(node)
     except RecursionError:
         return "an expression nested too deep"
+    except ValueError:  # an integer of too many digits, an f-string with a backslash
+        return "an expression that cannot be written out"
     line = text.splitlines()[0]
     return f"`{line[:77]}...`" if len(line) > 80 else f"`{line}`"
 
@@ -147,11 +165,14 @@ def _integers(where: str, name: str, node: ast.expr) -> list[int]:
     return list(values)
 
 
-def format_script(program: np.ndarray, input: np.ndarray) -> str:
-    """A program as a file that runs by itself (NumPy and scikit-image) and prints its picture."""
-    calls = pathlib.Path(__file__).with_name("drawing.py").read_text()
+def format_script(program: np.ndarray, canvas: np.ndarray) -> str:
+    """A program as a file that runs by itself and prints the picture that it paints over a canvas.
+
+    The file needs NumPy and scikit-image alone.
+    """
+    calls = pathlib.Path(drawing.__file__).read_text()
     calls = calls.replace("import skimage", "import numpy as np\nimport skimage", 1)
-    rows = ",\n    ".join(str([int(cell) for cell in row]) for row in np.asarray(input))
+    rows = ",\n    ".join(str([int(cell) for cell in row]) for row in np.asarray(canvas))
     return (
         f"{calls}\n\n{format_program(program)}\n\n"
         f"INPUT = [\n    {rows},\n]\n\n"

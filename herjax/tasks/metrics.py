@@ -22,13 +22,13 @@ def pixel_accuracy(picture: Array | np.ndarray, target: Array | np.ndarray) -> A
     return right / jnp.sum(inside)
 
 
-def least_draws(target: np.ndarray, input: np.ndarray) -> int:
-    """A lower bound on the draws from an input [R, C] of one colour to a target [R, C].
+def least_draws(target: np.ndarray, canvas: np.ndarray) -> int:
+    """A lower bound on the draws from a canvas [R, C] of one colour to a target [R, C].
 
     Each of the source's calls has one colour, and paints an unbroken run of cells of any row or
     column, which adds at most two changes of colour along it. (An outline paints two runs.)
     """
-    blank = input.flat[0]
+    blank = canvas.flat[0]
     framed = np.pad(target, 1, constant_values=blank)
     changes = max((np.diff(framed, axis=axis) != 0).sum(axis=axis).max() for axis in (0, 1))
     return max(len(np.setdiff1d(target, blank)), int(-(-changes // 2)))

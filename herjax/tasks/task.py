@@ -1,5 +1,8 @@
 """The struct of a drawing task, and tasks from arrays."""
 
+import reprlib
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -7,6 +10,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from herjax.dsl.executor import OUTSIDE
+from herjax.dsl.ops import COLOURS
 
 # Pictures share a compiled program by the square canvas that they are padded to: the least of these
 # sides that holds them (BUILD_NOTES.md says what was measured).
@@ -36,8 +40,8 @@ def make_task(
     Raises:
       ValueError: for a wrong shape, a colour out of range, or a side above ``max_side``.
     """
-    target = check_canvas("target", target)
-    input = np.zeros_like(target) if input is None else check_canvas("input", input)
+    target = check_grid(target, "target")
+    input = np.zeros_like(target) if input is None else check_grid(input, "input")
     if input.shape != target.shape:
         raise ValueError(f"input is {input.shape}, target {target.shape}: they must be equal")
     if max_side is not None:
@@ -58,21 +62,44 @@ def pad_task(task: Task, side: int) -> Task:
     return Task(before, after, task.height, task.width)
 
 
-def check_canvas(name: str, canvas: ArrayLike) -> np.ndarray:
-    """A picture as an array [R, C] of colours 0 .. 9.
+def check_grid(grid: object, name: str) -> np.ndarray:
+    """A picture, an array or rows of integers, as int8 [R, C] of colours 0 .. 9.
 
     Raises:
-      ValueError: if it is none, naming it.
+      ValueError: if it is none, with ``name`` and what is wrong: of rows, in which row.
     """
-    grid = np.asarray(canvas)
+    if not hasattr(grid, "dtype"):
+        _check_rows(grid, name)
+    grid = np.asarray(grid)
     if grid.ndim != 2 or grid.size == 0:
         raise ValueError(f"{name}: a picture must be [rows, columns], got shape {grid.shape}")
     if not np.issubdtype(grid.dtype, np.integer):
         raise ValueError(f"{name} must hold integers, got {grid.dtype}")
     low, high = int(grid.min()), int(grid.max())
-    if low < 0 or high >= OUTSIDE:
-        raise ValueError(f"{name} has colours {low} .. {high}, allowed are 0 .. {OUTSIDE - 1}")
-    return grid
+    if low < 0 or high >= COLOURS:
+        raise ValueError(f"{name} has colours {low} .. {high}, allowed are 0 .. {COLOURS - 1}")
+    return grid.astype(np.int8)
+
+
+def _check_rows(grid: Any, name: str) -> None:
+    """ValueError unless rows that are not an array would make one [R, C] of integers."""
+    if not _is_sequence(grid) or not len(grid) or not all(map(_is_sequence, grid)):
+        raise ValueError(f"{name} does not hold a grid: rows of colours 0 .. {COLOURS - 1}")
+    for number, row in enumerate(grid, start=1):
+        if len(row) != len(grid[0]):
+            raise ValueError(f"{name}: row {number} has {len(row)} cells, row 1 has {len(grid[0])}")
+        for cell in row:
+            # JSON's true and false are integers to Python.
+            integer = isinstance(cell, int | np.integer) and not isinstance(cell, bool)
+            if not integer or not 0 <= cell < COLOURS:
+                told = reprlib.repr(cell)
+                raise ValueError(
+                    f"{name}, row {number}: colours are 0 .. {COLOURS - 1}, got {told}"
+                )
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1
 
 
 def check_size(shape: tuple[int, ...], max_side: int, name: str = "picture") -> None:

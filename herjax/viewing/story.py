@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from herjax.dsl import drawing
 from herjax.dsl.ops import COLOUR, END, OP
-from herjax.dsl.source import call_of
+from herjax.dsl.source import Call, draw_call, program_calls
 from herjax.learning.epoch import EpochMetrics
 from herjax.stats import percent
 from herjax.tasks.suite import Picture
@@ -25,10 +24,8 @@ def cells_drawn(program: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     By the plain calls: nothing is compiled, and figures may be made while JAX is busy.
     """
     masks = np.zeros((len(program), *shape), bool)
-    for mask, record in zip(masks, np.asarray(program)):
-        if record[OP] != END:
-            name, arguments = call_of(record)
-            getattr(drawing, name)(mask, **{**arguments, "color": True})
+    for mask, (name, arguments) in zip(masks, program_calls(program)):
+        draw_call(mask, Call(name, {**arguments, "color": True}))
     return masks
 
 
@@ -72,10 +69,10 @@ def epoch_rows(program: np.ndarray, sampled: int | None = None, kept: int = 0) -
     return Rows(places[:sampled], old[used[old]], parents + accepted, accepted)
 
 
-def stages(program: np.ndarray, input: np.ndarray) -> list[np.ndarray]:
+def stages(program: np.ndarray, canvas: np.ndarray) -> list[np.ndarray]:
     """The canvas [R, C] before the first and after every draw of records [N, 6]."""
-    program, canvases = np.asarray(program, np.int32), [np.asarray(input)]
-    masks = cells_drawn(program, input.shape)
+    program, canvases = np.asarray(program, np.int32), [np.asarray(canvas)]
+    masks = cells_drawn(program, canvas.shape)
     for record, mask in zip(program, masks):
         if record[OP] == END:
             break
