@@ -5,7 +5,7 @@ import json
 import pytest
 
 import herjax
-from tests.command_line import contents, run
+from tests.command_line import contents, run, run_quickly
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,19 @@ def test_bad_input_is_one_line_and_writes_nothing(
     workdir = tmp_path / "run"
     if module != "pretrain" and not any("--checkpoint" in a for a in arguments):
         arguments = [f"--checkpoint={tiny_weights}", *arguments]
-    code, out, err = run(module, f"--workdir={workdir}", *arguments)
+    code, out, err = run_quickly(module, f"--workdir={workdir}", *arguments)
     assert code == 2, err
     assert message in err
     assert len(err.strip().splitlines()) == 1
     assert "Traceback" not in out + err
     assert not workdir.exists()
+
+
+def test_bad_input_is_one_line_in_a_process_of_its_own(tmp_path):
+    code, out, err = run("her_adapt", "--task=26-squares", f"--workdir={tmp_path / 'run'}")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: unknown task '26-squares'; one of 9-vertical-lines")
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("module", ["her_adapt", "ood", "pretrain"])
@@ -65,7 +72,7 @@ def test_workdir_that_cannot_be_used_is_one_line(tmp_path, tiny_weights, module)
     (folder / "notes.txt").write_text("mine")
     before = contents(tmp_path)
     for workdir in (file, folder):
-        code, out, err = run(module, f"--workdir={workdir}", *arguments)
+        code, out, err = run_quickly(module, f"--workdir={workdir}", *arguments)
         assert code == 2, err
         assert len(err.strip().splitlines()) == 1
         assert str(workdir) in err
@@ -82,12 +89,12 @@ def test_show_draws_step_by_step(tmp_path):
     assert code == 0, err
     assert "1/1 draw_pixel(img, point=(0, 1), color=3)" in out
     program.write_text(program.read_text().replace("(0, 1)", "(0, 2)"))
-    code, _, err = run("show", program)
+    code, _, err = run_quickly("show", program)
     assert (code, err) == (2, "error: line 3: point = 2 is out of range, allowed 0 .. 1\n")
 
 
 def test_list_tasks():
-    code, out, _ = run("her_adapt", "--list_tasks")
+    code, out, _ = run_quickly("her_adapt", "--list_tasks")
     assert code == 0
     *names, sets = out.splitlines()
     assert [line.split()[0] for line in names] == list(herjax.pictures())
@@ -96,7 +103,7 @@ def test_list_tasks():
 
 def test_ood_prints_and_saves(tiny_weights, tmp_path):
     arguments = [f"--checkpoint={tiny_weights}", f"--workdir={tmp_path / 'ood'}"]
-    code, out, err = run("ood", "--samples=3", *arguments)
+    code, out, err = run_quickly("ood", "--samples=3", *arguments)
     assert code == 0, err
     saved = json.loads((tmp_path / "ood" / "ood.json").read_text())["pictures"]
     assert saved["9-squares"]["source_best"] == 0.8148

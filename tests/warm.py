@@ -1,0 +1,28 @@
+"""Runs commands in forks of a process that has imported everything: python -m tests.warm
+
+A line of JSON on standard input is a module of ``experiments``, its arguments, and the files for
+standard output and error; a line of output is the return code. JAX has not started before the fork,
+so a command finds what it finds in a process of its own, a second sooner.
+"""
+
+import json
+import os
+import runpy
+import sys
+
+
+def main():
+    for line in sys.stdin:
+        module, arguments, *files = json.loads(line)
+        child = os.fork()
+        if not child:
+            for stream, path in enumerate(files, start=1):
+                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+            sys.argv = [module, *arguments]
+            runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
+            return
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
