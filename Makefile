@@ -1,9 +1,9 @@
-# make run: adapt the shipped decoder to 25-squares. make test: the fast tests. make lint: style and
-# types. make wheel-test: build the wheel, and use it where there is no checkout.
+# make run: adapt the shipped decoder to 25-squares. make test: the fast tests; make coverage:
+# likewise, and which lines they run. make lint: style and types. make wheel-test: build the wheel, and use it where there is no checkout.
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: run test lint wheel-test
+.PHONY: run test coverage lint wheel-test
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
@@ -27,7 +27,10 @@ run: $(VENV)/installed
 	$(VENV)/bin/python -m experiments.her_adapt --task=25-squares
 
 test: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=worksteal --cov=herjax --durations=10
+	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadfile --durations=10
+
+coverage: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadfile --cov=herjax
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .

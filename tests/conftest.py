@@ -21,9 +21,12 @@ import herjax
 from herjax.decoder.embedding import ModelConfig
 from herjax.decoder.model import Decoder
 from herjax.learning.pretraining import init_params
+from herjax.runtime import program_cache
 
 # Before JAX makes it: herjax keeps no programs where others may write.
 os.makedirs(os.environ["JAX_COMPILATION_CACHE_DIR"], 0o700, exist_ok=True)
+# What this process compiles itself all workers share; the files are written atomically.
+program_cache.keep_in(".pytest_cache/programs")
 
 
 @pytest.fixture(scope="session")

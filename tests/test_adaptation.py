@@ -39,7 +39,9 @@ def test_adapt_repeats_for_a_seed_and_differs_between_seeds(tiny, target):
 def test_adapt_stops_at_a_solution_without_training(tiny):
     """A picture the untrained decoder draws by chance: one of its own samples."""
     target = np.zeros((6, 7), np.int64)
-    attempts = attempt(tiny.model, tiny.params, herjax.make_task(target), CONFIG, jax.random.key(9))
+    task = herjax.make_task(target)
+    draw = jax.jit(lambda key: attempt(tiny.model, tiny.params, task, CONFIG, key))
+    attempts = draw(jax.random.key(9))
     drawn = np.asarray(attempts.program)
     target = referee.execute(
         min(drawn, key=lambda p: (p[:, 0] == 0).all() * 99 + (p[:, 0] > 0).sum()), target

@@ -9,7 +9,7 @@ from absl.testing import flagsaver
 
 from herjax.commands import cli
 from herjax.runtime import program_cache
-from tests.command_line import contents, run
+from tests.command_line import contents, run, run_quickly
 
 FLAGS = flags.FLAGS
 
@@ -87,18 +87,18 @@ def test_a_folder_that_was_asked_for_and_will_not_do_is_an_error(home, tmp_path)
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o777)
-    code, out, err = run("her_adapt", "--list_tasks", f"--compilation_cache={folder}")
+    code, out, err = run_quickly("her_adapt", "--list_tasks", f"--compilation_cache={folder}")
     assert code == 2
     assert out == ""
     assert err == f"error: others may write programs into {folder}: chmod go-w {folder}\n"
     folder = home.parent / "below"
     home.parent.write_text("a file")
-    code, out, err = run("her_adapt", "--list_tasks", f"--compilation_cache={folder}")
+    code, out, err = run_quickly("her_adapt", "--list_tasks", f"--compilation_cache={folder}")
     assert (code, len(err.splitlines())) == (2, 1)
 
 
 def test_help_tells_both_forms(home):
-    _, out, err = run("her_adapt", "--help")
+    _, out, err = run_quickly("her_adapt", "--help")
     assert "--[no]compilation_cache" in out + err
     assert "--nocompilation_cache" in " ".join((out + err).split())
 

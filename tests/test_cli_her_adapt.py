@@ -11,7 +11,7 @@ import pytest
 import herjax
 from herjax.commands import cli, her_adapt
 from tests import referee
-from tests.command_line import contents, run, start, stop_once, without_times
+from tests.command_line import contents, run, run_quickly, start, stop_once, without_times
 
 FILES = (
     "best_predictions.png",
@@ -73,7 +73,7 @@ def test_her_adapt_stopped_and_continued_ends_the_same(adapted, tmp_path):
     epochs = int(re.search(r"saved after (\d) epochs", out).group(1))
     assert 1 <= epochs < 8
     assert not (workdir / "result.json").exists()
-    code, out, err = run("her_adapt", *arguments)
+    code, out, err = run_quickly("her_adapt", *arguments)
     assert code == 0, err
     assert f"resuming after {epochs} epochs" in out
     assert without_times(workdir / "result.json") == without_times(uninterrupted / "result.json")
@@ -84,10 +84,10 @@ def test_her_adapt_stopped_and_continued_ends_the_same(adapted, tmp_path):
 def test_her_adapt_keeps_a_finished_run_and_refuses_another_in_its_folder(adapted):
     workdir, arguments, _ = adapted
     before = contents(workdir)
-    code, out, _ = run("her_adapt", *arguments, f"--workdir={workdir}")
+    code, out, _ = run_quickly("her_adapt", *arguments, f"--workdir={workdir}")
     assert code == 0
     assert "nothing to do" in out
-    code, _, err = run("her_adapt", *arguments, f"--workdir={workdir}", "--seed=1")
+    code, _, err = run_quickly("her_adapt", *arguments, f"--workdir={workdir}", "--seed=1")
     assert code == 2
     assert "holds another run (different seeds)" in err
     assert contents(workdir) == before
@@ -103,7 +103,7 @@ def test_without_kept_programs_there_are_checkpoints_too(tiny_weights, tmp_path,
     ]
     arguments += ["--max_epochs=2", "--minibatch=2", "--save_every=0", *options]
     arguments += ["--partners=3"] if "--plain" not in options else []
-    code, _, err = run("her_adapt", *arguments, f"--workdir={tmp_path / 'run'}")
+    code, _, err = run_quickly("her_adapt", *arguments, f"--workdir={tmp_path / 'run'}")
     assert (code, err) == (0, "")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["programs_sampled"] == 8
@@ -119,7 +119,7 @@ def test_a_run_from_before_recombination_is_refused_with_the_reason(adapted, tmp
         del settings["config"][name]
     (workdir / "run.json").write_text(json.dumps(settings))
     before = contents(workdir)
-    code, _, err = run("her_adapt", *adapted[1], f"--workdir={workdir}")
+    code, _, err = run_quickly("her_adapt", *adapted[1], f"--workdir={workdir}")
     assert (code, len(err.splitlines())) == (2, 1)
     assert "holds another run (different config.partners, config.keep)" in err
     assert contents(workdir) == before

@@ -6,14 +6,14 @@ import time
 import numpy as np
 
 import herjax
-from tests.command_line import run, start, without_times
+from tests.command_line import run, run_quickly, start, without_times
 
 
 def test_pretraining_stopped_and_continued_ends_the_same(tmp_path):
     arguments = ["--preset=tiny", "--size_limits=36", "--snapshots=", "--log_every=1"]
     arguments += ["--eval_tasks=4", "--final_eval_tasks=4"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    code, _, err = run("pretrain", *arguments, f"--workdir={whole}")
+    code, _, err = run_quickly("pretrain", *arguments, f"--workdir={whole}")
     assert code == 0, err
 
     process = start("pretrain", *arguments, f"--workdir={parts}")
@@ -35,7 +35,7 @@ def test_pretraining_stopped_and_continued_ends_the_same(tmp_path):
     assert (parts / name).read_bytes() == (whole / name).read_bytes()
     assert without_times(parts / "metrics.jsonl") == without_times(whole / "metrics.jsonl")
 
-    code, _, err = run("pretrain", *arguments, f"--workdir={parts}", "--muon_lr=0.5")
+    code, _, err = run_quickly("pretrain", *arguments, f"--workdir={parts}", "--muon_lr=0.5")
     assert code == 2
     assert "holds another run (different muon_lr)" in err
     model = herjax.load_pretrained(parts / "model")

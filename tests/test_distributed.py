@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.command_line import run, start, without_times
+from tests.command_line import run, run_quickly, start, without_times
 
 
 def two_processes(module, *arguments):
@@ -32,10 +32,11 @@ def test_pretraining_in_two_processes_equals_one(tmp_path, monkeypatch, steps, a
     """Compiled as tests are, rounding grows past the bound after step 8: so 12 as users compile."""
     if as_users_compile:
         monkeypatch.setenv("XLA_FLAGS", "")
+    alone = run if as_users_compile else run_quickly
     arguments = ["--preset=tiny", "--mesh=data:4", "--size_limits=36", "--snapshots="]
     arguments += [f"--steps={steps}", f"--log_every={steps // 3}", "--checkpoint_every=3"]
     arguments += ["--eval_tasks=16", "--final_eval_tasks=16"]
-    code, _, err = run("pretrain", *arguments, f"--workdir={tmp_path / 'one'}")
+    code, _, err = alone("pretrain", *arguments, f"--workdir={tmp_path / 'one'}")
     assert code == 0, err
     codes, outs, errs = two_processes("pretrain", *arguments, f"--workdir={tmp_path / 'two'}")
     assert codes == [0, 0], errs
@@ -50,7 +51,7 @@ def test_pretraining_in_two_processes_equals_one(tmp_path, monkeypatch, steps, a
     # One process goes on from what two have saved: as if both had been killed before the end.
     shutil.rmtree(tmp_path / "two" / "model")
     shutil.rmtree(tmp_path / "two" / "checkpoints" / str(steps))
-    code, out, err = run("pretrain", *arguments, f"--workdir={tmp_path / 'two'}", "--mesh=data:1")
+    code, out, err = alone("pretrain", *arguments, f"--workdir={tmp_path / 'two'}", "--mesh=data:1")
     assert code == 0, err
     assert f"resuming at step {steps - 3} of {steps}" in out
     assert_close(weights(tmp_path / "two" / "model"), expected)
@@ -65,7 +66,7 @@ def test_a_population_in_two_processes_equals_one(tiny_weights, tmp_path):
     arguments = ["--task=9-squares,9-vertical-lines", "--seeds=3", "--mesh=data:4"]
     arguments += [f"--checkpoint={tiny_weights}", "--programs=8", "--partners=5", "--max_epochs=3"]
     arguments += ["--minibatch=2", "--max_draws=6", "--learning_rate=1e-4"]
-    code, _, err = run("her_adapt", *arguments, f"--workdir={tmp_path / 'one'}")
+    code, _, err = run_quickly("her_adapt", *arguments, f"--workdir={tmp_path / 'one'}")
     assert code == 0, err
     codes, outs, errs = two_processes("her_adapt", *arguments, f"--workdir={tmp_path / 'two'}")
     assert codes == [0, 0], errs

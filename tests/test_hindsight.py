@@ -46,7 +46,9 @@ def test_training_makes_own_picture_to_program_likelier(tiny, target):
     """The hindsight label: (input, the program's own picture) -> program, not the real target."""
     task = herjax.make_task(target)
     config = dataclasses.replace(CONFIG, learning_rate=1e-3, colour_permutations=False)
-    pairs = attempt(tiny.model, tiny.params, task, config, jax.random.key(1))
+    pairs = jax.jit(lambda key: attempt(tiny.model, tiny.params, task, config, key))(
+        jax.random.key(1)
+    )
     kept = np.flatnonzero(np.asarray(pairs.program[:, 0, 0]) > 0)[:12]
     pairs = jax.tree.map(lambda leaf: leaf[kept], pairs)
     count = len(kept) - 2  # the last two are not to be trained on
@@ -81,7 +83,8 @@ def test_training_makes_own_picture_to_program_likelier(tiny, target):
 @pytest.mark.parametrize(("draws", "ops"), [(3, 5), (8, 2)])
 def test_fresh_pairs_are_exact_tasks_within_the_picture(target, draws, ops):
     task = pad_task(herjax.make_task(target), 9)
-    tasks, programs = fresh_pairs(jax.random.key(0), task, 40, draws, ops)
+    make = jax.jit(fresh_pairs, static_argnums=(2, 3, 4))
+    tasks, programs = make(jax.random.key(0), task, 40, draws, ops)
     assert programs.shape == (40, draws, 6)
     assert tasks.target.shape == (40, 9, 9)
     sizes = set()
@@ -97,6 +100,6 @@ def test_fresh_pairs_are_exact_tasks_within_the_picture(target, draws, ops):
     # The canonical form may write a straight line or a narrow rectangle as a row, column or pixel.
     assert len(drawn) == 5
     tiny = pad_task(herjax.make_task(target[:2, :1]), 9)
-    tasks, _ = fresh_pairs(jax.random.key(0), tiny, 5, draws, ops)
+    tasks, _ = make(jax.random.key(0), tiny, 40, draws, ops)
     assert set(tasks.height.tolist()) == {2}
     assert set(tasks.width.tolist()) == {1}

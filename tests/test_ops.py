@@ -122,6 +122,7 @@ def run_tests(folder):
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_call_added_by_the_book_passes_every_test(copy):
     code, output = run_tests(copy)
     assert code == 0, output
