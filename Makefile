@@ -1,5 +1,6 @@
-# make run: adapt the shipped decoder to 25-squares. make test: the fast tests; make coverage:
-# likewise, and which lines they run. make lint: style and types. make wheel-test: build the wheel, and use it where there is no checkout.
+# make run: adapt the shipped decoder to 25-squares. make test: the fast tests; make coverage: the
+# same, and which lines they run. make lint: style and types. make docs: the documentation.
+# make wheel-test: build the wheel, and use it where there is no checkout.
 PYTHON ?= python3
 VENV ?= .venv
 
