@@ -44,7 +44,10 @@ from herjax.tasks.task import Task
 
 @struct.dataclass
 class EpochMetrics:
-    """What an epoch did. Accuracies are fractions of pixels right."""
+    """What an epoch did. Accuracies are fractions of pixels right.
+
+    JAX arrays while an adaptation runs, NumPy arrays in all that is handed out.
+    """
 
     # int8 records [A, N, 6] of every program, canonical; of kept ones that are not there yet, none
     program: Array
