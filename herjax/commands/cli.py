@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import time
+from typing import Any
 
 import jax
 from absl import app, flags
@@ -24,10 +25,11 @@ from herjax.tasks.files import arc_pictures, is_picture_file, load_picture
 from herjax.tasks.suite import Picture, emoji_pictures, pictures, tuning_pictures
 from herjax.tasks.task import check_size
 
+_config: Any = jax.config  # has an attribute for every setting; its type knows few of them
 MAX_SEED = 2**31 - 2
 TASK_SETS = {"tuning": tuning_pictures, "arc200": arc_pictures, "emoji": emoji_pictures}
 
-COMPILATION_CACHE = flags.DEFINE_flag(
+COMPILATION_CACHE: flags.FlagHolder[str | None] = flags.DEFINE_flag(
     flags.Flag(
         flags.ArgumentParser(),
         None,
@@ -204,7 +206,7 @@ def keep_programs() -> None:
         program_cache.keep_in(asked)
         if DISTRIBUTED.value:  # several processes have JAX's own cache
             jax.config.update("jax_compilation_cache_dir", asked)
-    elif not (jax.config.jax_compilation_cache_dir or DISTRIBUTED.value):
+    elif not (_config.jax_compilation_cache_dir or DISTRIBUTED.value):
         try:
             program_cache.keep_in(program_cache.default_folder())
         except (ValueError, OSError, RuntimeError) as error:
@@ -219,9 +221,9 @@ class Stopwatch:
         self.start = time.monotonic()
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, seconds: float, **_) -> None:
+    def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event.startswith("/jax/core/compile/"):
-            self.compiling += seconds
+            self.compiling += duration_secs
 
     def lap(self) -> tuple[float, float]:
         """Seconds not compiling and compiling since the last lap."""

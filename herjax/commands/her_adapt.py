@@ -126,7 +126,7 @@ def make_population(
     return Population(
         pretrained,
         [herjax.make_task(m.picture.target, m.picture.input, side) for m in members],
-        jax.random.wrap_key_data(np.stack(keys)),
+        jax.random.wrap_key_data(jax.device_put(np.stack(keys))),
         config,
         mesh=mesh,
         slots=SLOTS.value,
@@ -242,7 +242,7 @@ def main(_):
     is_set = TASK.value == "all" or TASK.value in cli.TASK_SETS
     many = SEEDS.value > 1 or is_set or "," in TASK.value
     # On CPUs one member is fastest on one device with all cores, many are on one device a core.
-    cli.use_devices(cpu_devices=os.cpu_count() if many else 1)
+    cli.use_devices(cpu_devices=(os.cpu_count() or 1) if many else 1)
     given = herjax.load_pretrained(CHECKPOINT.value) if CHECKPOINT.value else None
     side = (given or herjax.load_pretrained(BASES[-1])).model.config.max_side
     pictures = cli.chosen_tasks(TASK.value, side, BACKGROUND.value, CELL_SIZE.value)

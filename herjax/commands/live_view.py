@@ -1,5 +1,7 @@
 """What a user sees while pictures are adapted to: a row an epoch, or a row a member."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
@@ -32,7 +34,7 @@ class LiveView:
         if not self.console.is_terminal:
             self.console.width = 120  # in a file, nothing is to be wrapped
         self.live = Live(console=self.console, auto_refresh=False)
-        self.rows = []
+        self.rows: list[tuple[str, ...]] = []
         self.solved = self.ended = 0
 
     def __enter__(self):
@@ -54,8 +56,9 @@ class LiveView:
 
     def _show_epoch(self, advance: Advance, seconds: float) -> None:
         metrics, epoch = advance.last, advance.epoch - 1
-        attempts = metrics.accuracy[: self.config.sampled]
-        children = metrics.accuracy[self.config.sampled + self.config.kept :]
+        accuracy = np.asarray(metrics.accuracy)
+        attempts = accuracy[: self.config.sampled]
+        children = accuracy[self.config.sampled + self.config.kept :]
         row = (
             f"{epoch}",
             percent(attempts.mean()),
@@ -79,14 +82,14 @@ class LiveView:
     def _pictures(self, metrics: EpochMetrics) -> Table:
         """The best program's picture, after its parent's if it is a child."""
         shown = Table.grid(padding=(0, 3))
-        draws = (metrics.program[..., OP] != END).sum(axis=1)
+        program, picture = np.asarray(metrics.program), np.asarray(metrics.best_picture)
+        draws = (program[..., OP] != END).sum(axis=1)
         best = int(np.argmax(metrics.accuracy - 1e-6 * draws))  # as an epoch chooses it
         parents = self.config.sampled + self.config.kept
-        pictures = [("best", metrics.best_picture)]
-        if best >= parents and 4 * len(metrics.best_picture[0]) + 3 <= self.console.width:
-            parent = metrics.program[best - parents]
-            canvas = stages(parent, self.members[0].picture.input)[-1]
-            pictures = [("its parent", canvas), ("best, a child", metrics.best_picture)]
+        pictures = [("best", picture)]
+        if best >= parents and 4 * len(picture[0]) + 3 <= self.console.width:
+            canvas = stages(program[best - parents], self.members[0].picture.input)[-1]
+            pictures = [("its parent", canvas), ("best, a child", picture)]
         shown.add_row(*(name for name, _ in pictures))
         shown.add_row(*(terminal_grid(picture) for _, picture in pictures))
         return shown
@@ -115,7 +118,7 @@ class LiveView:
     def end(self, member: Member, result: Result, seconds: np.ndarray) -> None:
         """One member has ended."""
         self.ended, self.solved = self.ended + 1, self.solved + result.solved
-        best = max(epoch.accuracy.max() for epoch in result.history)
+        best = max(np.asarray(epoch.accuracy).max() for epoch in result.history)
         epochs, run = len(result.history), sum(int(epoch.run) for epoch in result.history)
         if len(self.members) == 1:
             self.console.print(format_program(result.program), highlight=False)
@@ -129,7 +132,7 @@ class LiveView:
             soft_wrap=True,
         )
 
-    def _table(self, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+    def _table(self, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
         table = Table(*columns, box=None, pad_edge=False)  # ten columns fit into 80 characters
         for column in table.columns:
             column.justify, column.no_wrap = "right", True

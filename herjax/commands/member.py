@@ -159,7 +159,8 @@ def write_figures(
         folder / "best_predictions.png", picture.target, *zip(*best_of_epochs)
     )
     moments, milliseconds = story.film(picture, history, result.program, **rows)
-    plotting.animation(folder / "adaptation.gif", picture.target, *zip(*moments), milliseconds)
+    pictures, words = zip(*moments)
+    plotting.animation(folder / "adaptation.gif", picture.target, pictures, words, milliseconds)
     plotting.accuracy_distribution(
         folder / "accuracy_distribution.png", story.accuracies(history, **rows)
     )

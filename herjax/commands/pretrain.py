@@ -116,8 +116,9 @@ class Run:
         size = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
         cli.say(f"{size:,} parameters, {config.steps:,} steps of {config.batch_size} programs")
         with cli.StopSignals() as stop, progress_bar() as progress:
-            start = {"completed": self.step, "loss": float("nan"), "rate": 0.0}
-            bar = progress.add_task("", total=config.steps, **start)
+            bar = progress.add_task(
+                "", total=config.steps, completed=self.step, loss=float("nan"), rate=0.0
+            )
             self.clock = time.monotonic(), self.step
             while True:
                 self.keep_up(stop, progress.console)

@@ -1,5 +1,6 @@
 """Adapt a pretrained decoder to one picture: arrays in, result out."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from numpy.typing import ArrayLike
 
 from herjax.decoder.weights import Pretrained, load_pretrained, pretrained_for
@@ -35,12 +37,14 @@ class Result(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("config", "shape"))
-def _start(params, key, config, shape):
+def _start(
+    params: dict[str, Any], key: Array, config: AdaptConfig, shape: tuple[int, ...]
+) -> AdaptState:
     return init_adaptation(params, config, key, shape)
 
 
 @jax.jit
-def _copy(state):
+def _copy(state: AdaptState) -> AdaptState:
     return jax.tree.map(jnp.copy, state)
 
 
@@ -112,7 +116,7 @@ def epoch_metrics(history: EpochMetrics, epoch: int, shape: tuple[int, ...]) -> 
 def without_padding(metrics: EpochMetrics, shape: tuple[int, ...]) -> EpochMetrics:
     """The metrics of an epoch for a picture of ``shape`` (R, C)."""
     rows, cols = shape
-    return metrics.replace(best_picture=metrics.best_picture[:rows, :cols])
+    return dataclasses.replace(metrics, best_picture=metrics.best_picture[:rows, :cols])
 
 
 def make_result(

@@ -4,6 +4,8 @@ Letters: G programs sampled an epoch, A all programs of an epoch, N draws, R row
 M pictures remembered.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,7 +63,12 @@ class Attempts:
 
 
 def sample_programs(
-    model: Decoder, params, task: Task, config: AdaptConfig, key: Array, heat: Array | float = 1.0
+    model: Decoder,
+    params: dict[str, Any],
+    task: Task,
+    config: AdaptConfig,
+    key: Array,
+    heat: Array | float = 1.0,
 ) -> tuple[Array, Samples, Task]:
     """Sample G programs for a task.
 
@@ -96,7 +103,12 @@ def in_hindsight(programs: Array, task: Task) -> Pairs:
 
 
 def attempt(
-    model: Decoder, params, task: Task, config: AdaptConfig, key: Array, heat: Array | float = 1.0
+    model: Decoder,
+    params: dict[str, Any],
+    task: Task,
+    config: AdaptConfig,
+    key: Array,
+    heat: Array | float = 1.0,
 ) -> Pairs:
     """Sample G programs, rewrite them and run them."""
     return in_hindsight(sample_programs(model, params, task, config, key, heat)[0], task)

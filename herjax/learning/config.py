@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -103,9 +104,14 @@ class AdaptConfig:
             raise ValueError(f"fraction must be above 0 and at most 1, got {self.fraction}")
 
     @classmethod
-    def plain(cls, **changes) -> "AdaptConfig":
+    def plain(cls, **changes: Any) -> "AdaptConfig":
         """Plain HER: without recombination, with the settings that were best without it."""
-        settings = {"partners": 0, "programs": (32,), "learning_rate": 6e-4, "max_epochs": 200}
+        settings: dict[str, Any] = {
+            "partners": 0,
+            "programs": (32,),
+            "learning_rate": 6e-4,
+            "max_epochs": 200,
+        }
         return cls(**{**settings, **changes})
 
     @property

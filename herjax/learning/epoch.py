@@ -11,6 +11,7 @@ Letters: G programs sampled an epoch, E kept from earlier ones, A = 2 (G + E) pr
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,10 @@ from herjax.tasks.task import Task
 
 @struct.dataclass
 class EpochMetrics:
-    """What an epoch did. Accuracies are fractions of pixels right."""
+    """What an epoch did. Accuracies are fractions of pixels right.
+
+    JAX arrays while an adaptation runs, NumPy arrays in all that is handed out.
+    """
 
     # int8 records [A, N, 6] of every program, canonical; of kept ones that are not there yet, none
     program: Array
@@ -79,7 +83,7 @@ class AdaptState:
 
 
 def init_adaptation(
-    params: dict, config: AdaptConfig, key: Array, shape: tuple[int, int]
+    params: dict[str, Any], config: AdaptConfig, key: Array, shape: tuple[int, ...]
 ) -> AdaptState:
     """The state before the first epoch, for a canvas of ``shape`` (R, C)."""
     epochs, programs = config.max_epochs, config.programs_an_epoch
@@ -239,7 +243,14 @@ def adapt_epochs(
 
 
 @partial(jax.jit, static_argnames=("model", "config", "learner"), donate_argnames="state")
-def _advance(state, task, epochs, model, config, learner):
+def _advance(
+    state: AdaptState,
+    task: Task,
+    epochs: Array,
+    model: Decoder,
+    config: AdaptConfig,
+    learner: Learner,
+) -> AdaptState:
     return adapt_epochs(model, state, task, config, epochs, learner)
 
 

@@ -7,6 +7,7 @@ Of the programs whose pictures are new the best are chosen, ordered, and trained
 Letters: A programs of an epoch, K pairs trained on at most, N draws, R rows, C columns.
 """
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -60,7 +61,7 @@ def train_on(
     # Devices that choose different branches must not communicate inside them.
     lengths = (draws,) if left_to_compiler() else length_buckets(draws)
 
-    def step(i, carry):
+    def step(i: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
         state, total = carry
         batch, program, weight = minibatch(
             model, task, pairs, count, config, i, jax.random.fold_in(key, i)
@@ -132,7 +133,7 @@ def augment_pair(key: Array, task: Task, program: Array, config: AdaptConfig) ->
     task = augment_task(augmentation, task)
     if config.symmetries:  # colours alone change neither what is painted nor the canonical form
         program = canonical_program(program, task.input, task.height, task.width)
-        task = task.replace(target=execute(program, task.input))
+        task = dataclasses.replace(task, target=execute(program, task.input))
     return task, program
 
 
@@ -142,7 +143,8 @@ def fresh_pairs(key: Array, task: Task, count: int, draws: int, ops: int) -> tup
     The programs, records [count, draws, 6], use the first ``ops`` ops.
     """
     config = TaskConfig(max_draws=min(draws, TaskConfig.max_draws), ops=ops)
+    rows, cols = task.target.shape
     tasks, programs = jax.vmap(
-        lambda key: random_task_within(key, task.height, task.width, config, task.target.shape)
+        lambda key: random_task_within(key, task.height, task.width, config, (rows, cols))
     )(jax.random.split(key, count))
     return tasks, jnp.pad(programs, ((0, 0), (0, draws - config.max_draws), (0, 0)))

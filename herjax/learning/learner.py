@@ -4,7 +4,7 @@
 ``herjax.hindsight`` is the default. It is traced once, inside the compiled epoch.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,7 @@ def make_optimizer(config: AdaptConfig) -> optax.GradientTransformation:
     return optax.chain(gather, optax.flatten(optax.chain(gather, clip, adam, gather)), gather)
 
 
-def program_log_probs(model: Decoder, params, task: Task, tokens: Array) -> Array:
+def program_log_probs(model: Decoder, params: dict[str, Any], task: Task, tokens: Array) -> Array:
     """Log-probabilities of every token of G programs for one task, which the canvas is encoded for.
 
     Args:

@@ -8,9 +8,10 @@ On CPUs a device runs its members one after the other, which keeps the arrays of
 on accelerators the members of a device are one batch.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from herjax.decoder.model import Decoder
 from herjax.decoder.weights import Pretrained
 from herjax.learning.adaptation import (
     Result,
@@ -131,36 +133,43 @@ def _shard(state: AdaptState, mesh: Mesh) -> AdaptState:
 
 
 @partial(jax.jit, static_argnames=("config", "shape", "mesh"))
-def _start(params, key_data, used, config, shape, mesh):
+def _start(
+    params: dict[str, Any],
+    key_data: Array,
+    used: Array,
+    config: AdaptConfig,
+    shape: tuple[int, ...],
+    mesh: Mesh,
+) -> AdaptState:
     """Members before their first epoch; the unused ones never run."""
     keys = jax.random.wrap_key_data(key_data)
     state = jax.vmap(lambda key: init_adaptation(params, config, key, shape))(keys)
-    return _shard(state.replace(running=state.running & used), mesh)
+    return _shard(dataclasses.replace(state, running=state.running & used), mesh)
 
 
 @partial(jax.jit, static_argnames="mesh", donate_argnames="state")
-def _replace(state, slots, new, mesh):
+def _replace(state: AdaptState, slots: Array, new: AdaptState, mesh: Mesh) -> AdaptState:
     """``state`` with the members in some slots (bool [S]) replaced by those of ``new``."""
 
-    def choose(old, new):
+    def choose(old: Array, new: Array) -> Array:
         return jnp.where(slots.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
 
     return _shard(jax.tree.map(choose, state, new), mesh)
 
 
 @partial(jax.jit, static_argnames="mesh")
-def _gather(state, index, used, mesh):
+def _gather(state: AdaptState, index: Array, used: Array, mesh: Mesh) -> AdaptState:
     """The members in the slots ``index`` (int [S']), of which only the ``used`` ones run."""
     state = jax.tree.map(lambda leaf: leaf[index], state)
-    return _shard(state.replace(running=state.running & used), mesh)
+    return _shard(dataclasses.replace(state, running=state.running & used), mesh)
 
 
 @partial(jax.jit, static_argnames="mesh")
-def _take(state, slot, mesh):
+def _take(state: AdaptState, slot: Array, mesh: Mesh) -> AdaptState:
     """One member, whole on every device."""
     data = mesh.shape["data"]
 
-    def take(leaf):
+    def take(leaf: Array) -> Array:
         # Every device slices one of its own: only these are exchanged, not all that there are.
         own = leaf.reshape(data, -1, *leaf.shape[1:])[:, slot % (len(leaf) // data)]
         own = jax.lax.with_sharding_constraint(own, NamedSharding(mesh, P("data")))
@@ -170,8 +179,8 @@ def _take(state, slot, mesh):
 
 
 @partial(jax.jit, static_argnames="mesh")
-def _progress(state, mesh):
-    def last(history, epoch):
+def _progress(state: AdaptState, mesh: Mesh) -> _Progress:
+    def last(history: EpochMetrics, epoch: Array) -> EpochMetrics:
         return jax.tree.map(lambda rows: rows[epoch - 1], history)
 
     row = jax.vmap(last)(state.history, state.epoch)
@@ -185,16 +194,25 @@ def _progress(state, mesh):
     static_argnames=("model", "config", "learner", "mesh", "vectorize"),
     donate_argnames="state",
 )
-def _advance(state, tasks, epochs, model, config, learner, mesh, vectorize):
+def _advance(
+    state: AdaptState,
+    tasks: Task,
+    epochs: Array,
+    model: Decoder,
+    config: AdaptConfig,
+    learner: Learner,
+    mesh: Mesh,
+    vectorize: bool,
+) -> AdaptState:
     """Every device runs its own members; there is no communication over "data"."""
 
-    def run(member):
+    def run(member: tuple[AdaptState, Task]) -> AdaptState:
         # A loop over one member is none: it must not be fused with what is around it, or its bits
         # depend on how many there are.
         member = jax.lax.optimization_barrier(member)
         return jax.lax.optimization_barrier(adapt_epochs(model, *member, config, epochs, learner))
 
-    def run_all(*members):
+    def run_all(*members: Any) -> AdaptState:
         return jax.vmap(run)(members) if vectorize else jax.lax.map(run, members)
 
     state = jax.shard_map(
@@ -302,15 +320,18 @@ class Population:
         """The result of a member that has ended.
 
         Raises:
+          ValueError: if it has not ended.
           FloatingPointError: if its loss is not finite.
         """
+        if advance.ended is None:
+            raise ValueError(f"member {advance.member} has not ended: epoch {advance.epoch}")
         shape = self.shapes[advance.member]
         return make_result(advance.ended, self.config, self.pretrained, shape)
 
     def like(self, members: Sequence[int]) -> AdaptState:
         """Shapes and shardings of a saved state with these members in its slots."""
 
-        def saved(leaf):
+        def saved(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
             shape = (len(members), *leaf.shape[1:])
             return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=replicated(self.mesh))
 
@@ -319,11 +340,11 @@ class Population:
 
     def restore(self, state: AdaptState, members: Sequence[int], ended: set[int]) -> None:
         """Go on from a saved state, of whatever mesh; members in ``ended`` are left out."""
-        members = np.array(members)
-        kept = [slot for slot, member in enumerate(members) if member >= 0 and member not in ended]
-        begun = ended.union(members[kept].tolist())
+        found = np.array(members)
+        kept = [slot for slot, member in enumerate(found) if member >= 0 and member not in ended]
+        begun = ended.union(found[kept].tolist())
         self.waiting = [member for member in self.waiting if member not in begun]
-        self.state, self.members = state, members
+        self.state, self.members = state, found
         self._move(kept, max(len(self.members), len(kept)))
 
     def _round(self, slots: int) -> int:
@@ -334,7 +355,7 @@ class Population:
         """What belongs to the member in each slot; the first member's for empty ones."""
         return of_members[np.maximum(self.members, 0)]
 
-    def _to_start(self) -> tuple[tuple, dict]:
+    def _to_start(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of ``_start``: arrays, and static ones."""
         arrays = self.params, self._of_slots(self.key_data), self.members >= 0
         shape = self.tasks.target.shape[1:]
@@ -358,7 +379,7 @@ class Population:
         if self.vectorize and len(kept) <= half < len(self.members):
             self._move(kept, half)
 
-    def _move(self, kept: Sequence[int], slots: int) -> None:
+    def _move(self, kept: Sequence[int] | np.ndarray, slots: int) -> None:
         """Put what is in the ``kept`` slots into the first of so many new ones."""
         slots = self._round(slots)
         index, used = np.zeros(slots, int), np.arange(slots) < len(kept)

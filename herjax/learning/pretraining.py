@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from herjax.decoder.embedding import ModelConfig
-from herjax.decoder.model import Decoder
+from herjax.decoder.model import Decoder, Logits
 from herjax.decoder.sampler import sample
 from herjax.decoder.weights import load_pretrained
 from herjax.dsl.executor import execute
@@ -141,7 +142,7 @@ PRESETS = {
 def learning_rates(config: PretrainConfig) -> dict[str, optax.Schedule]:
     """The schedules of Muon and of Adam: each rises linearly from 0, then falls linearly to 0."""
 
-    def schedule(peak):
+    def schedule(peak: float) -> optax.Schedule:
         warmup = optax.linear_schedule(0.0, peak, config.warmup_steps)
         decay = optax.linear_schedule(peak, 0.0, max(config.steps - config.warmup_steps, 1))
         return optax.join_schedules([warmup, decay], [config.warmup_steps])
@@ -152,8 +153,8 @@ def learning_rates(config: PretrainConfig) -> dict[str, optax.Schedule]:
 def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
     """Muon (Jordan, 2024) for the matrices of the blocks, Adam for everything else."""
 
-    def matrices(params):
-        def dimensions(path, leaf):
+    def matrices(params: Any) -> Any:
+        def dimensions(path: tuple[Any, ...], leaf: Any) -> Any:
             in_block = any("blocks" in str(key) for key in path)
             return optax.contrib.MuonDimensionNumbers() if in_block and leaf.ndim == 2 else None
 
@@ -169,14 +170,14 @@ def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip), muon)
 
 
-def init_params(config: ModelConfig, key: Array) -> dict:
+def init_params(config: ModelConfig, key: Array) -> dict[str, Any]:
     """Fresh parameters of a decoder."""
     task, program = random_batch(key, np.array([[1, 1]]), TaskConfig(1, 1, 1), 1)
 
-    def run(model, task, tokens):
+    def run(model: Decoder, task: Task, tokens: Array) -> Logits:
         return model(model.encode(task, 1), tokens, task.width)
 
-    return Decoder(config).init(key, task, encode(program, task.width), method=run)
+    return dict(Decoder(config).init(key, task, encode(program, task.width), method=run))
 
 
 def init_state(config: PretrainConfig, mesh: Mesh | None = None) -> TrainState:
@@ -193,7 +194,7 @@ def init_state(config: PretrainConfig, mesh: Mesh | None = None) -> TrainState:
         if model.config.max_side > wanted.max_side or like != wanted:
             raise ValueError(f"init: {config.init} is another model, {model.config}")
 
-    def start():
+    def start() -> TrainState:
         fresh = init_params(
             config.model, jax.random.fold_in(jax.random.key(config.seed), config.steps)
         )
@@ -227,7 +228,7 @@ def bucket_of_step(config: PretrainConfig, step: int) -> int:
 @partial(jax.jit, static_argnames=("config", "bucket", "mesh"), donate_argnames="state")
 def pretrain_step(
     state: TrainState, config: PretrainConfig, bucket: int, mesh: Mesh | None = None
-) -> tuple[TrainState, dict]:
+) -> tuple[TrainState, dict[str, Array]]:
     """One step on new random tasks of one size bucket; metrics are scalars, in nats."""
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]
@@ -247,7 +248,7 @@ def pretrain_step(
 
 
 def evaluate(
-    params,
+    params: dict[str, Any],
     config: PretrainConfig,
     tasks: int,
     samples: int = 8,
@@ -261,7 +262,7 @@ def evaluate(
     """
     buckets = size_buckets(config.tasks, config.size_limits)
     sizes = sum(len(bucket) for bucket in buckets)
-    rates = {1: [], samples: []}
+    rates: dict[int, list[np.ndarray]] = {1: [], samples: []}
     for index, bucket in enumerate(buckets):
         count = max(round(tasks * len(bucket) / sizes), 1)
         chunks = [
@@ -276,14 +277,22 @@ def evaluate(
 
 
 @partial(jax.jit, static_argnames=("config", "bucket", "samples", "mesh"))
-def _solved(params, config, bucket, start, samples, temperature, mesh):
+def _solved(
+    params: dict[str, Any],
+    config: PretrainConfig,
+    bucket: int,
+    start: Array | int,
+    samples: int,
+    temperature: float,
+    mesh: Mesh | None,
+) -> Array:
     """bool [EVAL_CHUNK, samples]: which sampled programs draw the held-out tasks from ``start``."""
     model, limit = Decoder(config.model), config.size_limits[bucket]
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]
     key = jax.random.fold_in(jax.random.key(HELD_OUT_SEED), bucket)
     temperatures = jnp.full(samples, temperature)
 
-    def solve(index):
+    def solve(index: Array) -> Array:
         task_key, sample_key = jax.random.split(jax.random.fold_in(key, index))
         task, _ = random_task(task_key, jnp.asarray(sizes), config.tasks)
         draws = config.tasks.max_draws + 2  # room to solve it in a roundabout way

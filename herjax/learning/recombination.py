@@ -23,6 +23,7 @@ from herjax.dsl.ops import COLOUR, END, RECORD_SIZE
 from herjax.tasks.task import Task
 
 WORD = 32  # cells
+_Carry = tuple[Array, Array]  # right cells uint32 [P, W], and room int32 [P]
 
 
 def pack_cells(cells: Array) -> Array:
@@ -70,11 +71,11 @@ def recombine(
     masks &= task.input != OUTSIDE
     hits = masks & (task.target == ring[..., COLOUR, None, None].astype(task.target.dtype))
     blank = pack_cells(task.input == task.target)
-    limit = programs.shape[1] if limit is None else limit
+    most = programs.shape[1] if limit is None else limit
     left, offered = _offer_all(
-        blank, pack_cells(masks), pack_cells(hits), limit - draw_count(ring), partners
+        blank, pack_cells(masks), pack_cells(hits), most - draw_count(ring), partners
     )
-    children = jax.vmap(_with_taken, (0, 1, None))(jnp.arange(len(ring)), limit - left, ring)
+    children = jax.vmap(_with_taken, (0, 1, None))(jnp.arange(len(ring)), most - left, ring)
     offered += jnp.sum(draw_count(children))
     children = jax.vmap(prune, (0, None, None))(children, task.input, task.target)
     return children[jnp.argsort(order)], offered
@@ -100,7 +101,7 @@ def _offer_all(
     blank = jnp.broadcast_to(blank, (parents, words))
     right, _ = jax.lax.scan(lambda right, draw: (lay(right, *draw), None), blank, by_draw)
 
-    def offer(carry, draw):
+    def offer(carry: _Carry, draw: tuple[Array, Array]) -> tuple[_Carry, tuple[Array, Array]]:
         right, room = carry
         mask, hit = draw
         offered = jnp.any(mask > 0, axis=-1) & (room > 0)
@@ -109,7 +110,7 @@ def _offer_all(
         room = room - taken
         return (right, room), (room, jnp.sum(offered))
 
-    def offer_next(carry, distance):
+    def offer_next(carry: _Carry, distance: Array) -> tuple[_Carry, tuple[Array, Array]]:
         partner = jax.tree.map(lambda x: jnp.roll(x, -distance, axis=1), by_draw)
         return jax.lax.scan(offer, carry, partner)
 

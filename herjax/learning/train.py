@@ -1,6 +1,8 @@
 """The one training step that pretraining and test-time training share."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -9,6 +11,7 @@ import optax
 from flax import struct
 from jax import Array
 
+from herjax.decoder.embedding import Cells
 from herjax.decoder.model import Decoder, Logits, Prefix
 from herjax.dsl.executor import draw_count
 from herjax.dsl.grammar import (
@@ -24,6 +27,9 @@ from herjax.dsl.grammar import (
 from herjax.dsl.ops import END, RECORD_SIZE
 from herjax.tasks.task import Task
 
+_Gradients = tuple[dict[str, Any], tuple[Array, Array]]  # by parameter; losses and counts by slot
+_Encoded = tuple[tuple[Array, ...], tuple[Array, ...], Array]  # keys, values, pointers of cells
+
 
 def token_log_probs(logits: Logits, tokens: Array) -> tuple[Array, Array]:
     """Log-probability of every token of given programs, and which places hold a token.
@@ -36,7 +42,7 @@ def token_log_probs(logits: Logits, tokens: Array) -> tuple[Array, Array]:
       float32 [B, N + 1, 4] and bool [B, N + 1, 4]. The last row holds the END after N draws.
     """
 
-    def pick(scores, chosen):
+    def pick(scores: Array, chosen: Array) -> Array:
         chosen = jnp.maximum(chosen, 0)[..., None]
         return jnp.take_along_axis(jax.nn.log_softmax(scores), chosen, axis=-1)[..., 0]
 
@@ -55,7 +61,14 @@ def token_log_probs(logits: Logits, tokens: Array) -> tuple[Array, Array]:
     return jnp.where(held, log_probs, 0.0), held
 
 
-def _summed_losses(model, params, task, program, weight, size):
+def _summed_losses(
+    model: Decoder,
+    params: dict[str, Any],
+    task: Task,
+    program: Array,
+    weight: Array,
+    size: int,
+) -> tuple[Array, tuple[Array, Array]]:
     """Negative log-likelihood summed over tokens: all [], and by slot [4] with token counts [4]."""
     chex.assert_rank([task.target, task.width], [3, 1])
     prefix = model.apply(params, task, size, method=Decoder.encode)
@@ -63,7 +76,14 @@ def _summed_losses(model, params, task, program, weight, size):
     return jnp.sum(by_slot), (by_slot, counts)
 
 
-def _loss_sums(model, params, prefix, width, program, weight):
+def _loss_sums(
+    model: Decoder,
+    params: dict[str, Any],
+    prefix: Prefix,
+    width: Array,
+    program: Array,
+    weight: Array,
+) -> tuple[Array, Array]:
     """Negative log-likelihood summed over tokens by slot [4], and token counts [4]."""
     chex.assert_shape(program, (len(weight), None, RECORD_SIZE))
     tokens = encode(program, width)
@@ -82,7 +102,12 @@ def _metrics(by_slot: Array, counts: Array) -> dict[str, Array]:
 
 
 def program_loss(
-    model: Decoder, params, task: Task, program: Array, weight: Array, size: int
+    model: Decoder,
+    params: dict[str, Any],
+    task: Task,
+    program: Array,
+    weight: Array,
+    size: int,
 ) -> tuple[Array, dict[str, Array]]:
     """Weighted mean negative log-likelihood per token of canonical programs, in nats.
 
@@ -100,8 +125,13 @@ def program_loss(
 
 
 def program_gradients(
-    model: Decoder, params, task: Task, program: Array, size: int, microbatch: int
-) -> tuple[dict, dict[str, Array]]:
+    model: Decoder,
+    params: dict[str, Any],
+    task: Task,
+    program: Array,
+    size: int,
+    microbatch: int,
+) -> tuple[dict[str, Any], dict[str, Array]]:
     """Gradient and metrics of ``program_loss`` with weights 1, ``microbatch`` programs at a time.
 
     B is a multiple of ``microbatch``. On a CPU a few programs at a time stay in its cache, and two
@@ -109,14 +139,14 @@ def program_gradients(
     """
     weight = jnp.ones(microbatch)
 
-    def gradients(task, program):
+    def gradients(task: Task, program: Array) -> _Gradients:
         loss = partial(_summed_losses, model)
         return jax.grad(loss, has_aux=True)(params, task, program, weight, size)
 
-    def add(total, pairs):
+    def add(total: _Gradients, pairs: tuple[Task, Array]) -> tuple[_Gradients, None]:
         return jax.tree.map(jnp.add, total, gradients(*pairs)), None
 
-    def split(x):  # every microbatch takes its share of each device
+    def split(x: Array) -> Array:  # every microbatch takes its share of each device
         return x.reshape(microbatch, -1, *x.shape[1:]).swapaxes(0, 1)
 
     pairs = jax.tree.map(split, (task, program))
@@ -128,13 +158,13 @@ def program_gradients(
 
 def bucketed_gradients(
     model: Decoder,
-    params,
+    params: dict[str, Any],
     task: Task,
     program: Array,
     weight: Array,
     size: int,
     lengths: tuple[int, ...],
-) -> tuple[dict, dict[str, Array]]:
+) -> tuple[dict[str, Any], dict[str, Array]]:
     """Gradient and metrics of ``program_loss``; CPUs do not pay for draws that no program has.
 
     The pass over the programs is compiled for each length, that over the cells once.
@@ -148,14 +178,14 @@ def bucketed_gradients(
         loss = partial(program_loss, model)
         return jax.grad(loss, has_aux=True)(params, task, program, weight, size)
 
-    def encode_cells(params):
+    def encode_cells(params: dict[str, Any]) -> tuple[_Encoded, Cells]:
         prefix = model.apply(params, task, size, method=Decoder.encode)
         return (prefix.keys, prefix.values, prefix.pointers), prefix.cells
 
     encoded, pull_back, cells = jax.vjp(encode_cells, params, has_aux=True)
 
-    def gradients(length):
-        def loss(params, encoded):
+    def gradients(length: int) -> Callable:
+        def loss(params: dict[str, Any], encoded: _Encoded) -> tuple[Array, dict[str, Array]]:
             prefix = Prefix(cells, *encoded)
             sums = _loss_sums(model, params, prefix, task.width, program[:, :length], weight)
             metrics = _metrics(*sums)
@@ -163,7 +193,7 @@ def bucketed_gradients(
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)
 
-    def by_length(*operands):
+    def by_length(*operands: Any) -> Any:
         longest = jnp.max(draw_count(program))
         bucket = sum(longest > length for length in lengths[:-1])
         return jax.lax.switch(bucket, [gradients(length) for length in lengths], *operands)
@@ -180,12 +210,12 @@ class TrainState:
     """Everything a training run needs to go on."""
 
     step: Array  # int32 []
-    params: dict
+    params: dict[str, Any]
     opt_state: optax.OptState
 
 
 def apply_gradients(
-    state: TrainState, grads, optimizer: optax.GradientTransformation
+    state: TrainState, grads: dict[str, Any], optimizer: optax.GradientTransformation
 ) -> TrainState:
     """One optimiser step."""
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

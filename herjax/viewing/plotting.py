@@ -10,6 +10,7 @@ import matplotlib.backends.backend_agg  # what saving needs, so that importing t
 import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from PIL import Image, ImageDraw, ImageFont
 
@@ -21,8 +22,8 @@ from herjax.tasks.palette import PALETTE
 def show_picture(axes: matplotlib.axes.Axes, picture: np.ndarray, title: str) -> None:
     """Draw a picture [R, C] with cell borders."""
     # One artist with borders: ticks and a grid took four times as long.
-    colours, borders = ListedColormap(PALETTE), {"edgecolors": "#555555", "linewidth": 0.5}
-    axes.pcolormesh(picture, cmap=colours, vmin=0, vmax=10, **borders)
+    colours = ListedColormap(PALETTE)
+    axes.pcolormesh(picture, cmap=colours, vmin=0, vmax=10, edgecolors="#555555", linewidth=0.5)
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.set_axis_off()
@@ -46,9 +47,9 @@ def best_predictions(
     side = 1.5 if columns > 6 else 2.2  # inches
     lines = max(text.count("\n") + 1 for text in words)
     figure = Figure(
-        figsize=(side * columns, (side + 0.1 + 0.16 * lines) * rows), layout="constrained"
+        figsize=(side * columns, (side + 0.1 + 0.16 * lines) * rows),
+        layout=ConstrainedLayoutEngine(h_pad=0.08),  # inches, so that no words touch the edge
     )
-    figure.get_layout_engine().set(h_pad=0.08)  # inches, so that no words touch the edge
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, place in zip(grid, shown):
         show_picture(axes, pictures[place], words[place])

@@ -64,7 +64,7 @@ def _epoch(
     history: EpochMetrics, epoch: int, table: "_Programs", sampled: int | None, kept: int
 ) -> dict:
     """What the page shows of an epoch; programs as their places in the table."""
-    program, accuracy = history.program[epoch], history.accuracy[epoch]
+    program, accuracy = np.asarray(history.program[epoch]), np.asarray(history.accuracy[epoch])
     rows = epoch_rows(program, sampled, kept)
     place = {row: table.add(program[row], accuracy[row]) for part in rows[:3] for row in part}
     loss = float(history.loss[epoch])
