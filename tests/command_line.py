@@ -13,9 +13,12 @@ import tempfile
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def start(module, *arguments, package="experiments", **streams):
+ENVIRONMENT = {**os.environ}  # before a test changes it
+
+
+def start(module, *arguments, package="experiments", environment=os.environ, **streams):
     """Start ``python -m experiments.MODULE``."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**environment, "PYTHONUNBUFFERED": "1"}
     environment.pop("JAX_NUM_CPU_DEVICES", None)
     return subprocess.Popen(
         [sys.executable, "-m", f"{package}.{module}", *map(str, arguments)],
@@ -37,7 +40,7 @@ def run(module, *arguments):
 @functools.cache
 def _warm():
     streams = {"stdin": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    process = start("warm", package="tests", **streams)
+    process = start("warm", package="tests", environment=ENVIRONMENT, **streams)
     atexit.register(process.kill)
     return process
 
