@@ -271,8 +271,9 @@ def chosen_tasks(
         if left_out := [name for name in suite if name not in fits]:
             say(f"left out, larger than the model's {max_side}x{max_side}: {', '.join(left_out)}")
         return fits
+    single = [] if names in TASK_SETS else dict.fromkeys(names.split(","))
     chosen = TASK_SETS[names]() if names in TASK_SETS else {}
-    for name in dict.fromkeys(names.split(",")) if not chosen else ():
+    for name in single:
         if name in suite:
             folder, picture = name, suite[name]
         elif is_picture_file(name):

@@ -11,12 +11,12 @@ from herjax.dsl.grammar import SLOTS
 
 
 def _dense_flops(model: ModelConfig) -> int:
-    """The dense layers of one block, for one token."""
+    """Operations of the dense layers of one block for one token."""
     return 2 * (4 + 2 * model.mlp_ratio) * model.width**2
 
 
 def encode_flops(model: ModelConfig, cells: int) -> int:
-    """``Decoder.encode`` of one canvas; the last block makes keys and values alone."""
+    """Operations of ``Decoder.encode`` for a canvas; the last block makes only keys and values."""
     width = model.width
     block = cells * (_dense_flops(model) + 4 * cells * width)
     last_and_pointers = cells * 3 * 2 * width**2
@@ -24,7 +24,7 @@ def encode_flops(model: ModelConfig, cells: int) -> int:
 
 
 def program_flops(model: ModelConfig, cells: int, draws: int) -> int:
-    """``Decoder.__call__`` on one program of so many draws, its canvas already encoded."""
+    """Operations of ``Decoder.__call__`` for a program of N ``draws``, given the encoded canvas."""
     tokens = SLOTS * draws + 1
     block = tokens * (_dense_flops(model) + 4 * (cells + tokens) * model.width)
     points = 2 * draws * (2 * 2 * model.width**2 + 2 * cells * model.width)
@@ -32,12 +32,12 @@ def program_flops(model: ModelConfig, cells: int, draws: int) -> int:
 
 
 def train_flops(model: ModelConfig, cells: int, draws: int, programs: int) -> int:
-    """Forward and backward pass on so many pairs: three times the forward pass."""
+    """Operations of a training step on so many pairs: three times those of the forward pass."""
     return 3 * programs * (encode_flops(model, cells) + program_flops(model, cells, draws))
 
 
 def muon_flops(model: ModelConfig, iterations: int = 5) -> int:
-    """Newton-Schulz on every matrix [a, b] of the blocks: iterations of 4 a a b + 2 a a a."""
+    """Operations of Muon: each iteration takes 4 a a b + 2 a a a for a matrix [a, b] of a block."""
     width, hidden = model.width, model.mlp_ratio * model.width
 
     def matrix(a: int, b: int) -> int:
@@ -47,7 +47,7 @@ def muon_flops(model: ModelConfig, iterations: int = 5) -> int:
 
 
 def decode_flops(model: ModelConfig, cells: int, draws: int, programs: int) -> int:
-    """Cached sampling of so many programs of so many draws for one encoded canvas."""
+    """Operations of sampling so many programs of so many draws, given the encoded canvas."""
     seen = SLOTS * (cells + draws / 2 + SLOTS / 2)  # keys seen, summed over a draw's tokens
     block = SLOTS * _dense_flops(model) + 4 * seen * model.width
     points = 2 * (2 * 2 * model.width**2 + 2 * cells * model.width)
@@ -55,7 +55,11 @@ def decode_flops(model: ModelConfig, cells: int, draws: int, programs: int) -> i
 
 
 def decode_bytes(model: ModelConfig, cells: int, draws: int, programs: int) -> int:
-    """The same: weights and cell keys once a token, each program's cache of finished draws."""
+    """Bytes that the sampling counted by ``decode_flops`` must read.
+
+    Every token reads the weights and the keys and values of the cells once, and of each program the
+    cache of its finished draws.
+    """
     layers, width = model.program_layers, model.width
     weights = layers * (4 + 2 * model.mlp_ratio) * width**2
     cell_keys = layers * 2 * cells * width

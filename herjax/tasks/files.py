@@ -116,7 +116,7 @@ def arc_pictures() -> dict[str, Picture]:
 
 
 def _over_blank(target: np.ndarray, background: int | None = None) -> Picture:
-    """Over one colour, the most common of the target if None."""
+    """The picture over a canvas of one colour; if None, of the target's most common one."""
     if background is None:
         background = int(np.bincount(target.ravel()).argmax())
     return from_runs(target, background)

@@ -79,7 +79,7 @@ def random_task(
 def random_task_within(
     key: Array, height: Array, width: Array, config: TaskConfig, shape: tuple[int, int]
 ) -> tuple[Task, Array]:
-    """As ``random_task``, of at most this height and width, on canvases of ``shape`` (R, C)."""
+    """Like ``random_task``, but no larger than height x width; its arrays have ``shape`` (R, C)."""
     size_key, program_key = jax.random.split(key)
     most = jnp.stack([height, width])
     sides = jax.random.randint(size_key, (2,), jnp.minimum(config.min_side, most), most + 1)
