@@ -3,6 +3,8 @@
 # make wheel-test: build the wheel, and use it where there is no checkout.
 PYTHON ?= python3
 VENV ?= .venv
+# A file of tests shares what it compiles; in the order of their names no long one comes last.
+WORKERS = --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: run test coverage lint wheel-test
 $(VENV)/installed: setup.cfg pyproject.toml
@@ -28,10 +30,10 @@ run: $(VENV)/installed
 	$(VENV)/bin/python -m experiments.her_adapt --task=25-squares
 
 test: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadfile --durations=10
+	$(VENV)/bin/python -m pytest $(WORKERS) --durations=10
 
 coverage: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadfile --cov=herjax
+	$(VENV)/bin/python -m pytest $(WORKERS) --cov=herjax
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .

@@ -27,6 +27,8 @@ from herjax.runtime import program_cache
 os.makedirs(os.environ["JAX_COMPILATION_CACHE_DIR"], 0o700, exist_ok=True)
 # What this process compiles itself all workers share; the files are written atomically.
 program_cache.keep_in(".pytest_cache/programs")
+# What is compiled once need not be written down; the command lines still do.
+jax.config.update("jax_enable_compilation_cache", False)
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ def test_adapt_stops_at_a_solution_without_training(tiny):
     target = referee.execute(
         min(drawn, key=lambda p: (p[:, 0] == 0).all() * 99 + (p[:, 0] > 0).sum()), target
     )
-    result, _ = run(tiny, target, AdaptConfig(programs=(512,), max_epochs=20, max_draws=4))
+    result, _ = run(tiny, target, AdaptConfig.plain(programs=(256,), max_epochs=20, max_draws=4))
     assert result.solved
     assert bool(result.history[-1].solved)
     assert result.history[-1].trained == 0

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 import herjax
-from tests.command_line import run, run_quickly, start, without_times
+from tests.command_line import run_quickly, start, without_times
 
 
 def test_pretraining_stopped_and_continued_ends_the_same(tmp_path):
@@ -28,7 +28,7 @@ def test_pretraining_stopped_and_continued_ends_the_same(tmp_path):
     assert process.returncode == 128 + signal.SIGINT, err
     assert "the same command continues" in out
 
-    code, out, err = run("pretrain", *arguments, f"--workdir={parts}")
+    code, out, err = run_quickly("pretrain", *arguments, f"--workdir={parts}")
     assert code == 0, err
     assert "resuming at step" in out
     name = "model/model.safetensors"

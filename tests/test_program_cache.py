@@ -267,6 +267,7 @@ def test_what_jax_has_loaded_is_not_written_again(folder, tmp_path, monkeypatch,
     monkeypatch.setattr(program_cache, "compiler_options", lambda _: {})  # as jit has
     before = jax.config.jax_persistent_cache_min_compile_time_secs
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_enable_compilation_cache", True)
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "jax"))
     compilation_cache.reset_cache()
     x = jnp.float32([3, 1, 2])
@@ -283,6 +284,7 @@ def test_what_jax_has_loaded_is_not_written_again(folder, tmp_path, monkeypatch,
                 jax.clear_caches()
     finally:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+        jax.config.update("jax_enable_compilation_cache", False)
         jax.config.update("jax_compilation_cache_dir", None)
         compilation_cache.reset_cache()
 

@@ -139,7 +139,7 @@ def test_training_on_one_batch_learns_it(tiny):
 
 def test_bucketed_gradients_are_those_of_the_whole_length(tiny):
     """Whichever bucket holds the programs; a bucket too short would lose draws."""
-    task, programs = random_batch(jax.random.key(2), SIZES, CONFIG, 4)
+    task, programs = batch(2, 4)
     assert int(jnp.max(jnp.sum(programs[..., 0] > 0, axis=1))) == 3
     weight = jnp.array([1.0, 0.0, 1.0, 1.0])
     longer = jnp.pad(programs, ((0, 0), (0, 3), (0, 0)))  # 3 of 6 places are empty
