@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.learning.adaptation import epoch_metrics
+from herjax.learning.adaptation import _start, epoch_metrics
 from herjax.learning.config import AdaptConfig
-from herjax.learning.epoch import adjust_heat, compiled_epochs, init_adaptation
+from herjax.learning.epoch import adjust_heat, compiled_epochs
 from herjax.learning.selection import order_reversed, order_shuffled, select_all, select_diverse
+from herjax.runtime.program_cache import call_kept
+from herjax.tasks.task import pad_task
 from tests import referee
 
 CONFIG = AdaptConfig(
@@ -27,13 +29,19 @@ def target():
 
 def epochs_of(tiny, target, config, seed=0):
     """The state after each epoch, as NumPy arrays."""
-    task = herjax.make_task(target)
-    state = init_adaptation(tiny.params, config, jax.random.key(seed), target.shape)
+    task = pad_task(herjax.make_task(target), 10)
+    state = start(tiny, config, seed)
     states = []
     while state.running:
         state = compiled_epochs(tiny.model, state, task, config, 1)
         states.append(jax.device_get(state.replace(key=None)))
     return states
+
+
+def start(tiny, config, seed=0):
+    """A state on a canvas of 10x10, by the programs that ``adapt`` uses."""
+    key = jax.random.key(seed)
+    return call_kept(_start, tiny.params, key, config=config, shape=(10, 10))
 
 
 def test_an_epoch_holds_attempts_kept_programs_and_a_child_of_each(tiny, target):

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.learning.adaptation import epoch_metrics
+from herjax.learning.adaptation import _start, epoch_metrics
 from herjax.learning.attempts import attempt
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import compiled_epochs, init_adaptation
 from herjax.learning.hindsight import fresh_pairs, train_on
 from herjax.learning.train import program_loss
+from herjax.runtime.program_cache import call_kept
 from herjax.tasks.task import pad_task
 from tests import referee
 
@@ -30,11 +31,12 @@ def target():
 
 @pytest.mark.parametrize(("config", "pairs"), [(PLAIN, 8), (CONFIG, 10)])
 def test_nothing_is_trained_twice_with_novelty(tiny, target, config, pairs):
-    task = herjax.make_task(target)
-    state = init_adaptation(tiny.params, config, jax.random.key(0), target.shape)
+    task = pad_task(herjax.make_task(target), 10)
+    key = jax.random.key(0)
+    state = call_kept(_start, tiny.params, key, config=config, shape=(10, 10))
     for _ in range(4):
         state = compiled_epochs(tiny.model, state, task, config, 1)
-        metrics = epoch_metrics(state.history, int(state.epoch) - 1, target.shape)
+        metrics = epoch_metrics(jax.device_get(state.history), int(state.epoch) - 1, target.shape)
         assert int(metrics.trained) <= config.pairs == pairs
         assert int(metrics.trained) <= int(metrics.new) <= int(metrics.distinct)
         assert int(state.train.step) <= -(-pairs // 4) * int(state.epoch)

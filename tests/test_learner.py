@@ -46,10 +46,15 @@ def attempted(request, tiny, target):
     return task, attempts
 
 
+def log_probs_of(tiny, params, attempts):
+    run = jax.jit(herjax.program_log_probs, static_argnums=0)
+    return run(tiny.model, params, attempts.seen, attempts.tokens)
+
+
 def test_log_probs_are_those_of_the_sampler(tiny, attempted):
     """For the canvas that was seen, which with augmentation is not the task."""
     task, attempts = attempted
-    log_probs = herjax.program_log_probs(tiny.model, tiny.params, attempts.seen, attempts.tokens)
+    log_probs = log_probs_of(tiny, tiny.params, attempts)
     assert np.allclose(log_probs, attempts.log_probs, atol=1e-4)
     draws = (np.asarray(attempts.tokens)[..., 0] > 0).sum(axis=1)
     assert draws.max() == 2 > draws.min()  # cut off, and ended
@@ -93,7 +98,7 @@ def test_it_makes_what_was_better_than_average_likelier(tiny, attempted):
     train = state.train
     for _ in range(5):
         train = learn(train)
-    after = herjax.program_log_probs(tiny.model, train.params, attempts.seen, attempts.tokens)
+    after = log_probs_of(tiny, train.params, attempts)
     gain = (after - attempts.log_probs).sum(axis=(1, 2))
     assert jnp.sum(gain * (attempts.reward - attempts.reward.mean())) > 0.01
 

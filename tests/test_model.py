@@ -168,9 +168,10 @@ def test_a_position_does_not_see_what_is_written_after_it(tiny, batch):
     task, program = batch
     tokens = encode(program, task.width)
     decoder, params = tiny.model, tiny.params
-    prefix = decoder.apply(params, task, 100, method=Decoder.encode)
+    prefix = jax.jit(lambda: decoder.apply(params, task, 100, method=Decoder.encode))()
     draws = tokens.shape[1]
 
+    @jax.jit
     def probabilities(tokens):
         return token_log_probs(decoder.apply(params, prefix, tokens, task.width), tokens)[0]
 

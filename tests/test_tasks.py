@@ -92,8 +92,8 @@ def test_lengths_match_a_numpy_generator(batch):
 
 def test_stream_does_not_depend_on_the_batch():
     key = jax.random.key(3)
-    small = random_batch(key, SIZES, CONFIG, 2)
-    large = random_batch(key, SIZES, CONFIG, 5)
+    make = jax.jit(lambda key, count: random_batch(key, SIZES, CONFIG, count), static_argnums=1)
+    small, large = make(key, 2), make(key, 5)
     for a, b in zip(jax.tree.leaves(small), jax.tree.leaves(large)):
         assert np.array_equal(a, b[:2])
 
@@ -111,7 +111,8 @@ def test_stream_does_not_depend_on_the_device_count(devices):
 
 
 def test_shape_of_the_canvas_arrays():
-    task, _ = random_task(jax.random.key(0), jnp.array([(3, 4)]), CONFIG, (5, 6))
+    make = jax.jit(lambda key: random_task(key, jnp.array([(3, 4)]), CONFIG, (5, 6)))
+    task, _ = make(jax.random.key(0))
     assert task.target.shape == (5, 6)
 
 

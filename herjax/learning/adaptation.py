@@ -44,8 +44,10 @@ def _start(
 
 
 @jax.jit
-def _copy(state: AdaptState) -> AdaptState:
-    return jax.tree.map(jnp.copy, state)
+def _copy_and_last(state: AdaptState) -> tuple[AdaptState, EpochMetrics]:
+    """A copy, which is not donated to the next epoch, and the metrics of the last one."""
+    last = jax.tree.map(lambda rows: rows[state.epoch - 1], state.history)
+    return jax.tree.map(jnp.copy, state), last
 
 
 def adapt(
@@ -91,8 +93,8 @@ def adapt(
     while state.running:
         state = compiled_epochs(pretrained.model, state, task, config, epochs, learner)
         if on_epoch is not None:
-            metrics = epoch_metrics(state.history, int(state.epoch) - 1, shape)
-            on_epoch(call_kept(_copy, state), metrics)
+            copy, last = call_kept(_copy_and_last, state)
+            on_epoch(copy, without_padding(jax.device_get(last), shape))
     return make_result(state, config, pretrained, shape)
 
 
@@ -108,9 +110,8 @@ def check_config(config: AdaptConfig | None) -> AdaptConfig:
 
 
 def epoch_metrics(history: EpochMetrics, epoch: int, shape: tuple[int, ...]) -> EpochMetrics:
-    """One row of a history, as NumPy arrays, for a picture of ``shape`` (R, C)."""
-    row = jax.tree.map(lambda rows: np.asarray(rows[epoch]), history)
-    return without_padding(row, shape)
+    """One row of a history of NumPy arrays, for a picture of ``shape`` (R, C)."""
+    return without_padding(jax.tree.map(lambda rows: rows[epoch], history), shape)
 
 
 def without_padding(metrics: EpochMetrics, shape: tuple[int, ...]) -> EpochMetrics:
