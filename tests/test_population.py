@@ -135,6 +135,9 @@ def test_members_split_over_model_may_end_at_different_times(tiny, tasks):
     results, programs = {}, []
     while not population.done:
         advances = population.advance(1)
+        for running in (a for a in advances if a.ended is None):
+            with pytest.raises(ValueError, match="member 0 has not ended: epoch 1"):
+                population.result(running)
         results |= {a.member: population.result(a) for a in advances if a.ended is not None}
         programs.append(len(program_cache._calls))
     assert [len(results[member].history) for member in range(2)] == [2, 1]
