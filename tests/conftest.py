@@ -31,14 +31,25 @@ program_cache.keep_in(".pytest_cache/programs")
 jax.config.update("jax_enable_compilation_cache", False)
 
 
-@pytest.fixture(scope="session")
-def tiny():
+def untrained(layers, program_layers):
     """An untrained decoder for canvases up to 10x10."""
-    config = ModelConfig(width=32, layers=3, program_layers=2, heads=2)
+    config = ModelConfig(width=32, layers=layers, program_layers=program_layers, heads=2)
     params = jax.jit(init_params, static_argnums=0)(config, jax.random.key(0))
     # Sharpen it, so that its choices differ by more than rounding errors.
     params = jax.tree.map(lambda leaf: 2 * leaf if leaf.ndim == 2 else leaf, params)
     return herjax.Pretrained(Decoder(config), params, {"sha256": "untrained"})
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The least decoder: each layer more is traced and compiled in every test."""
+    return untrained(layers=2, program_layers=1)
+
+
+@pytest.fixture(scope="session")
+def deep():
+    """One whose cells and programs meet in more than one layer."""
+    return untrained(layers=3, program_layers=2)
 
 
 @pytest.fixture(scope="session")

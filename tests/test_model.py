@@ -19,6 +19,11 @@ SIZES = jnp.array([(3, 10), (9, 7), (10, 10)])
 
 
 @pytest.fixture(scope="module")
+def tiny(deep):
+    return deep
+
+
+@pytest.fixture(scope="module")
 def batch():
     """Three tasks of different sizes, and their programs."""
     run = jax.vmap(lambda key: random_task(key, SIZES, TaskConfig()))

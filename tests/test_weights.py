@@ -97,6 +97,6 @@ def test_without_params_a_large_picture_starts_from_the_large_base():
     """Twelve rows, one draw: the first epoch solves it."""
     target = np.zeros((12, 4), int)
     target[3:9, 1:3] = 5
-    result = herjax.adapt(target, config=herjax.AdaptConfig(max_epochs=1))
+    result = herjax.adapt(target, config=herjax.AdaptConfig(max_epochs=1, learning_rate=0.0))
     assert result.solved
     assert result.params["params"]["row_embed"]["embedding"].shape == (20, 128)
