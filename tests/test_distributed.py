@@ -34,7 +34,12 @@ def test_pretraining_in_two_processes_equals_one(tmp_path, monkeypatch, steps, a
         monkeypatch.setenv("XLA_FLAGS", "")
     alone = run if as_users_compile else run_quickly
     arguments = ["--preset=tiny", "--mesh=data:4", "--size_limits=36", "--snapshots="]
-    arguments += [f"--steps={steps}", f"--log_every={steps // 3}", "--checkpoint_every=3"]
+    arguments += [
+        f"--steps={steps}",
+        f"--log_every={steps // 3}",
+        "--checkpoint_every=3",
+        "--model.layers=1",
+    ]
     arguments += ["--eval_tasks=16", "--final_eval_tasks=16"]
     code, _, err = alone("pretrain", *arguments, f"--workdir={tmp_path / 'one'}")
     assert code == 0, err

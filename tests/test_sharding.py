@@ -11,7 +11,8 @@ from herjax.learning import pretraining
 from herjax.learning.pretraining import PRESETS, bucket_of_step, init_state, pretrain_step
 from herjax.runtime.sharding import make_mesh, parse_mesh
 
-TINY = dataclasses.replace(PRESETS["tiny"], steps=40, size_limits=(36,))
+MODEL = dataclasses.replace(PRESETS["tiny"].model, layers=1)
+TINY = dataclasses.replace(PRESETS["tiny"], steps=40, size_limits=(36,), model=MODEL)
 
 
 def train(sizes):
