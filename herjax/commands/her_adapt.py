@@ -93,6 +93,9 @@ class Group:
             _, state, info = saved
             self.epochs, self.seconds = np.array(info["epochs"]), np.array(info["seconds"])
             self.population.restore(state, info["members"], ended)
+            # A kill may come before the files of a member that had ended: it begins anew.
+            self.epochs[self.population.waiting] = 0
+            self.seconds[self.population.waiting] = 0
 
     def advance(self, epochs: int, stopwatch: cli.Stopwatch) -> list[Advance]:
         """Run every member in a slot for at most so many epochs."""
