@@ -4,8 +4,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 # A file of tests shares what it compiles; in the order of their names no long one comes last.
-# Huge pages save a tenth of the time, as they do for the commands (BUILD_NOTES.md).
-PYTEST = GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(VENV)/bin/python -m pytest
 WORKERS = --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: run test coverage lint wheel-test
@@ -32,10 +30,10 @@ run: $(VENV)/installed
 	$(VENV)/bin/python -m experiments.her_adapt --task=25-squares
 
 test: $(VENV)/installed-test
-	$(PYTEST) $(WORKERS) --durations=10
+	$(VENV)/bin/python -m pytest $(WORKERS) --durations=10
 
 coverage: $(VENV)/installed-test
-	$(PYTEST) $(WORKERS) --cov=herjax
+	$(VENV)/bin/python -m pytest $(WORKERS) --cov=herjax
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .

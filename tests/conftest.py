@@ -15,6 +15,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"  # so that sharding can be tested
 
 import jax
+import numpy as np
 import pytest
 
 import herjax
@@ -58,3 +59,9 @@ def tiny_weights(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights") / "tiny"
     herjax.save_weights(folder, tiny.model.config, tiny.params, {"held_out": None})
     return folder
+
+
+@pytest.fixture(scope="session")
+def target():
+    """A busy picture, on a canvas larger than itself."""
+    return np.random.default_rng(5).integers(0, 10, (6, 7))

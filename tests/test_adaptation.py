@@ -6,18 +6,7 @@ import herjax
 from herjax.learning.attempts import attempt
 from herjax.learning.config import AdaptConfig
 from tests import referee
-
-CONFIG = AdaptConfig(
-    programs=(12, 4), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
-)
-PLAIN = AdaptConfig.plain(
-    programs=(24, 8), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
-)
-
-
-@pytest.fixture(scope="module")
-def target():
-    return np.random.default_rng(5).integers(0, 10, (6, 7))
+from tests.settings import CONFIG
 
 
 def run(tiny, target, config, seed=0):

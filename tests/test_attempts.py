@@ -11,6 +11,7 @@ from herjax.learning.attempts import attempt, is_remembered, keep_shortest, pict
 from herjax.learning.config import AdaptConfig
 from herjax.tasks.task import pad_task
 from tests import referee
+from tests.settings import CONFIG
 
 
 @pytest.fixture(scope="module")
@@ -62,19 +63,6 @@ def test_memory_against_a_set():
         expected = [tuple(h) in set(known[-12:]) for h in probe]
         assert np.array_equal(is_remembered(jnp.asarray(probe), memory), expected)
     assert int(count) == len(known) > 12  # the buffer went round
-
-
-CONFIG = AdaptConfig(
-    programs=(12, 4), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
-)
-PLAIN = AdaptConfig.plain(
-    programs=(24, 8), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
-)
-
-
-@pytest.fixture(scope="module")
-def target():
-    return np.random.default_rng(5).integers(0, 10, (6, 7))
 
 
 def test_attempts_in_hindsight_draw_their_own_pictures(tiny, target):

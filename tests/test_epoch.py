@@ -7,24 +7,12 @@ import pytest
 
 import herjax
 from herjax.learning.adaptation import _start, epoch_metrics
-from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import adjust_heat, compiled_epochs
 from herjax.learning.selection import order_reversed, order_shuffled, select_all, select_diverse
 from herjax.runtime.program_cache import call_kept
 from herjax.tasks.task import pad_task
 from tests import referee
-
-CONFIG = AdaptConfig(
-    programs=(12, 4), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
-)
-PLAIN = AdaptConfig.plain(
-    programs=(24, 8), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
-)
-
-
-@pytest.fixture(scope="module")
-def target():
-    return np.random.default_rng(5).integers(0, 10, (6, 7))
+from tests.settings import CONFIG, PLAIN
 
 
 def epochs_of(tiny, target, config, seed=0):

@@ -8,10 +8,7 @@ from herjax.learning import epoch
 from herjax.learning.epoch import attempt_all, init_adaptation
 from herjax.runtime import program_cache
 from herjax.tasks.task import pad_task
-
-CONFIG = herjax.AdaptConfig(
-    programs=(12, 4), temperatures=(1.0, 0.5), minibatch=4, max_epochs=6, max_draws=6
-)
+from tests.settings import CONFIG
 
 
 def reinforce(model, train, task, attempts, config, key):
@@ -25,11 +22,6 @@ def reinforce(model, train, task, attempts, config, key):
     value, grads = jax.value_and_grad(loss)(train.params)
     train = herjax.apply_gradients(train, grads, herjax.make_optimizer(config))
     return herjax.Update(train, value, trained=attempts.sampled)
-
-
-@pytest.fixture(scope="module")
-def target():
-    return np.random.default_rng(5).integers(0, 10, (6, 7))
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["as it is", "augmented"])
