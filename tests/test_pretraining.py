@@ -23,7 +23,6 @@ from herjax.learning.pretraining import (
 from herjax.runtime.config import from_dict
 
 TINY = PRESETS["tiny"]
-LONGER = dataclasses.replace(TINY, steps=120, muon_lr=0.03, size_limits=(36,))
 
 
 def test_config_survives_json():
@@ -56,9 +55,9 @@ def test_bad_configs_are_refused(changes, message):
 def test_steps_repeat_exactly_and_learn():
     losses = []
     for _ in range(2):
-        state, run = init_state(LONGER), []
-        for step in range(24):
-            state, metrics = pretrain_step(state, LONGER, bucket_of_step(LONGER, step))
+        state, run = init_state(TINY), []
+        for step in range(12):
+            state, metrics = pretrain_step(state, TINY, bucket_of_step(TINY, step))
             run.append(float(metrics["loss"]))
         losses.append(run)
     assert losses[0] == losses[1]
@@ -121,7 +120,7 @@ def test_evaluate_counts_programs_that_draw_the_task(monkeypatch):
 
 
 def test_a_trained_decoder_solves_more_than_a_fresh_one():
-    config = LONGER
+    config = dataclasses.replace(TINY, steps=120, muon_lr=0.03, size_limits=(36,))
     state = init_state(config)
     before = pretraining.evaluate(state.params, config, 64)
     for step in range(config.steps):

@@ -188,7 +188,7 @@ def load(folder, suffix, content, part="", **options):
     return herjax.load_picture(f"{path}{part}", **options)
 
 
-def load_or_refuse(*args, **options):
+def assert_picture_or_refusal(*args, **options):
     """Load; a refusal is a ValueError or an OSError of one line."""
     picture = refusal = None
     try:
@@ -235,7 +235,7 @@ parts = st.sampled_from(["", "#0", "#train.0.output", "#-1", "#.", f"#{5000 * '1
 @many
 @given(value=values | rows | st.fixed_dictionaries({"train": values | rows}), part=parts)
 def test_any_json_value_is_a_picture_or_refused(folder, value, part):
-    load_or_refuse(folder, ".json", json.dumps(value).encode(), part)
+    assert_picture_or_refusal(folder, ".json", json.dumps(value).encode(), part)
 
 
 @many
@@ -243,13 +243,13 @@ def test_any_json_value_is_a_picture_or_refused(folder, value, part):
 @example(200_000 * b"[", "")  # deeper than Python recurses
 @example(b"[[" + 3000 * b"9" + b"]]", "")
 def test_any_json_text_is_a_picture_or_refused(folder, content, part):
-    load_or_refuse(folder, ".json", content, part)
+    assert_picture_or_refusal(folder, ".json", content, part)
 
 
 @many
 @given(content=st.binary() | st.text().map(str.encode) | st.text("0123456789 ,\n").map(str.encode))
 def test_any_text_file_is_a_picture_or_refused(folder, content):
-    load_or_refuse(folder, ".txt", content)
+    assert_picture_or_refusal(folder, ".txt", content)
 
 
 @st.composite
@@ -266,4 +266,4 @@ def damaged(draw, whole):
 @many
 @given(content=damaged(png([[1, 2], [3, 4]])) | st.binary(), cell=st.integers(1, 2))
 def test_any_bytes_of_an_image_are_a_picture_or_refused(folder, content, cell):
-    load_or_refuse(folder, ".png", content, cell_size=cell)
+    assert_picture_or_refusal(folder, ".png", content, cell_size=cell)

@@ -202,9 +202,15 @@ def describe_run(
     }
 
 
-def run(workdir: pathlib.Path, members: list[Member], chosen: dict[str, Pretrained], config) -> int:
-    """Adapt all members, canvas by canvas; -> how many had not ended before."""
-    mesh, view, stopwatch = cli.mesh(len(members)), LiveView(members, config), cli.Stopwatch()
+def run(
+    workdir: pathlib.Path,
+    members: list[Member],
+    chosen: dict[str, Pretrained],
+    config: AdaptConfig,
+    mesh: jax.sharding.Mesh,
+) -> int:
+    """Adapt all members, canvas by canvas; -> how many ended now."""
+    view, stopwatch = LiveView(members, config), cli.Stopwatch()
     # Matplotlib takes most of a second to import: meanwhile XLA compiles, or runs an epoch.
     plotting = "herjax.viewing.plotting"
     threading.Thread(target=importlib.import_module, args=[plotting], daemon=True).start()
@@ -238,6 +244,7 @@ def list_tasks() -> None:
 
 
 def main(_):
+    """Adapt to what the flags say."""
     if LIST_TASKS.value:
         list_tasks()
         return
@@ -261,9 +268,9 @@ def main(_):
     if len(members) == 1:
         members = [members[0]._replace(folder=workdir)]
     chosen = decoders(pictures, given)
-    cli.mesh(len(members))  # before the folder is claimed: --mesh may be wrong
+    mesh = cli.mesh(len(members))  # before the folder is claimed: --mesh may be wrong
     cli.claim(workdir, describe_run(pictures, seeds, chosen, config))
-    if not run(workdir, members, chosen, config):
+    if not run(workdir, members, chosen, config, mesh):
         cli.say(f"{workdir} holds this run already, done: nothing to do")
 
 

@@ -189,6 +189,7 @@ def export(
 
 
 def main(_):
+    """Pretrain as the flags say."""
     config = read_flags(PRESETS[PRESET.value], flags.FLAGS)
     cli.use_devices()
     workdir, mesh = pathlib.Path(WORKDIR.value), cli.mesh()

@@ -28,6 +28,7 @@ DELAY = flags.DEFINE_float("delay", 0.0, "Seconds between two steps.", lower_bou
 
 
 def main(arguments):
+    """Draw the program that the command line names."""
     if len(arguments) != 2:
         raise ValueError("give one program: python -m experiments.show PROGRAM.py")
     source = pathlib.Path(arguments[1]).read_text()
