@@ -56,7 +56,7 @@ def test_pretraining_in_two_processes_equals_one(tmp_path, monkeypatch, steps, a
     # One process goes on from what two have saved: as if both had been killed before the end.
     shutil.rmtree(tmp_path / "two" / "model")
     shutil.rmtree(tmp_path / "two" / "checkpoints" / str(steps))
-    code, out, err = alone("pretrain", *arguments, f"--workdir={tmp_path / 'two'}", "--mesh=data:1")
+    code, out, err = alone("pretrain", *arguments, f"--workdir={tmp_path / 'two'}")
     assert code == 0, err
     assert f"resuming at step {steps - 3} of {steps}" in out
     assert_close(weights(tmp_path / "two" / "model"), expected)

@@ -74,20 +74,23 @@ def test_learning_rate_0_searches_without_learning(tiny, target):
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("config", "changes"),
     [
-        {"select": select_all, "novelty": False, "order": order_reversed},
-        {
-            "select": select_diverse,
-            "order": order_shuffled,
-            "fresh": 3,
-            "greedy": True,
-            "symmetries": True,
-        },
+        (PLAIN, {"select": select_all, "novelty": False, "order": order_reversed}),
+        (
+            CONFIG,
+            {
+                "select": select_diverse,
+                "order": order_shuffled,
+                "fresh": 3,
+                "greedy": True,
+                "symmetries": True,
+            },
+        ),
     ],
 )
-def test_options_run(tiny, target, changes):
-    config = dataclasses.replace(CONFIG, max_epochs=2, **changes)
+def test_options_run(tiny, target, config, changes):
+    config = dataclasses.replace(config, max_epochs=2, **changes)
     last = epochs_of(tiny, target, config)[-1]
     epochs = [epoch_metrics(last.history, epoch, target.shape) for epoch in range(2)]
     if changes["select"] is select_all:

@@ -19,39 +19,34 @@ SIZES = jnp.array([(3, 10), (9, 7), (10, 10)])
 
 
 @pytest.fixture(scope="module")
-def tiny(deep):
-    return deep
-
-
-@pytest.fixture(scope="module")
 def batch():
     """Three tasks of different sizes, and their programs."""
     run = jax.vmap(lambda key: random_task(key, SIZES, TaskConfig()))
     return jax.jit(run)(jax.random.split(jax.random.key(4), 3))
 
 
-def full_pass(tiny, task, tokens, size=100):
+def full_pass(deep, task, tokens, size=100):
     @jax.jit
     def run(params):
-        prefix = tiny.model.apply(params, task, size, method=Decoder.encode)
-        return tiny.model.apply(params, prefix, tokens, task.width)
+        prefix = deep.model.apply(params, task, size, method=Decoder.encode)
+        return deep.model.apply(params, prefix, tokens, task.width)
 
-    return run(tiny.params)
+    return run(deep.params)
 
 
 @pytest.fixture(scope="module")
-def samples(tiny, batch):
+def samples(deep, batch):
     """Programs of 0 .. 7 draws: 3 tasks x 8 temperatures."""
     temperature = jnp.array([0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 2.0, 3.0])
 
     def run(task, key):
-        return sample(tiny.model, tiny.params, task, key, temperature, 7, 100)
+        return sample(deep.model, deep.params, task, key, temperature, 7, 100)
 
     return jax.jit(jax.vmap(run))(batch[0], jax.random.split(jax.random.key(5), 3))
 
 
-def test_cached_decoding_equals_the_full_pass_at_every_position(tiny, batch, samples):
-    compare = jax.jit(lambda tokens: token_log_probs(full_pass(tiny, batch[0], tokens), tokens))
+def test_cached_decoding_equals_the_full_pass_at_every_position(deep, batch, samples):
+    compare = jax.jit(lambda tokens: token_log_probs(full_pass(deep, batch[0], tokens), tokens))
     lengths = set()
     for program in range(8):
         tokens = samples.tokens[:, program]
@@ -116,22 +111,22 @@ def test_sampled_programs_are_legal_and_run(batch, samples):
     assert ops == {0, 1, 2, 3, 4, 5}
 
 
-def test_samples_repeat_for_the_key_and_differ_between_keys(tiny, batch):
+def test_samples_repeat_for_the_key_and_differ_between_keys(deep, batch):
     task = jax.tree.map(lambda leaf: leaf[1], batch[0])
-    run = jax.jit(lambda key: sample(tiny.model, tiny.params, task, key, jnp.ones(6), 4, 63).tokens)
+    run = jax.jit(lambda key: sample(deep.model, deep.params, task, key, jnp.ones(6), 4, 63).tokens)
     one, again, other = run(jax.random.key(0)), run(jax.random.key(0)), run(jax.random.key(1))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
     assert len({row.tobytes() for row in np.asarray(one)}) > 1
 
 
-def test_temperature_zero_takes_the_best_token_everywhere(tiny, batch):
+def test_temperature_zero_takes_the_best_token_everywhere(deep, batch):
     found = jax.jit(
-        lambda task: sample(tiny.model, tiny.params, task, jax.random.key(0), jnp.zeros(2), 4, 100)
+        lambda task: sample(deep.model, deep.params, task, jax.random.key(0), jnp.zeros(2), 4, 100)
     )(jax.tree.map(lambda leaf: leaf[2], batch[0]))
     assert np.array_equal(found.tokens[0], found.tokens[1])
     task = jax.tree.map(lambda leaf: leaf[2:], batch[0])
-    logits = full_pass(tiny, task, found.tokens[:1])
+    logits = full_pass(deep, task, found.tokens[:1])
     log_probs, held = token_log_probs(logits, found.tokens[:1])
     slots = [logits.op, logits.colour, logits.point1, logits.point2]
     for slot, scores in enumerate(slots):
@@ -141,13 +136,13 @@ def test_temperature_zero_takes_the_best_token_everywhere(tiny, batch):
         assert np.allclose(log_probs[:, :rows, slot][used], best[:, :rows][used], atol=1e-5)
 
 
-def test_no_program_ends_before_min_draws(tiny, batch):
+def test_no_program_ends_before_min_draws(deep, batch):
     task = jax.tree.map(lambda leaf: leaf[0], batch[0])
 
     @partial(jax.jit, static_argnums=0)
     def lengths(least):
         key, ones = jax.random.key(4), jnp.ones(200)
-        found = sample(tiny.model, tiny.params, task, key, ones, 6, 30, least)
+        found = sample(deep.model, deep.params, task, key, ones, 6, 30, least)
         return draw_count(found.program)
 
     assert lengths(0).min() < 4
@@ -155,24 +150,24 @@ def test_no_program_ends_before_min_draws(tiny, batch):
     assert lengths(6).min() == 6
 
 
-def test_sampling_follows_the_model(tiny, batch):
+def test_sampling_follows_the_model(deep, batch):
     """Frequencies of the first op over many programs against its probabilities."""
     task = jax.tree.map(lambda leaf: leaf[0], batch[0])
     found = jax.jit(
-        lambda task: sample(tiny.model, tiny.params, task, jax.random.key(3), jnp.ones(4000), 1, 30)
+        lambda task: sample(deep.model, deep.params, task, jax.random.key(3), jnp.ones(4000), 1, 30)
     )(task)
     one = jax.tree.map(lambda leaf: leaf[None], task)
-    probabilities = jax.nn.softmax(full_pass(tiny, one, found.tokens[:1], 30).op[0, 0])
+    probabilities = jax.nn.softmax(full_pass(deep, one, found.tokens[:1], 30).op[0, 0])
     shares = np.bincount(found.tokens[:, 0, 0], minlength=6) / 4000
     assert np.allclose(shares, probabilities, atol=4 * np.sqrt(0.25 / 4000))
     assert probabilities.max() - probabilities.min() > 0.1
 
 
-def test_a_position_does_not_see_what_is_written_after_it(tiny, batch):
+def test_a_position_does_not_see_what_is_written_after_it(deep, batch):
     """Changing the colour of a draw changes no probability before that token."""
     task, program = batch
     tokens = encode(program, task.width)
-    decoder, params = tiny.model, tiny.params
+    decoder, params = deep.model, deep.params
     prefix = jax.jit(lambda: decoder.apply(params, task, 100, method=Decoder.encode))()
     draws = tokens.shape[1]
 
@@ -204,11 +199,11 @@ def test_program_mask_sees_own_draw_and_ends_of_earlier_ones():
         assert np.flatnonzero(mask[position]).tolist() == seen
 
 
-def test_padding_of_cells_changes_nothing(tiny, batch):
+def test_padding_of_cells_changes_nothing(deep, batch):
     task = jax.tree.map(lambda leaf: leaf[:1], batch[0])
     area = int(task.height[0] * task.width[0])
     tokens = encode(batch[1][:1], task.width)
-    padded, exact = full_pass(tiny, task, tokens, area + 40), full_pass(tiny, task, tokens, area)
+    padded, exact = full_pass(deep, task, tokens, area + 40), full_pass(deep, task, tokens, area)
     assert np.allclose(padded.op, exact.op, atol=1e-5)
     assert np.allclose(padded.point1[..., :area], exact.point1, atol=1e-4)
     assert (padded.point1[..., area:] == MASKED).all()

@@ -13,7 +13,12 @@ from herjax.runtime import program_cache
 from herjax.runtime.sharding import make_mesh
 
 CONFIG = AdaptConfig(
-    programs=(12, 4), temperatures=(1.0, 0.5), minibatch=4, max_epochs=5, learning_rate=1e-4
+    programs=(12, 4),
+    temperatures=(1.0, 0.5),
+    minibatch=4,
+    max_epochs=5,
+    max_draws=6,
+    learning_rate=1e-4,
 )
 RNG = np.random.default_rng(0)
 PICTURES = [RNG.integers(0, 10, shape) for shape in ((4, 5), (4, 5), (6, 3))]  # on one canvas

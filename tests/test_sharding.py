@@ -12,7 +12,7 @@ from herjax.learning.pretraining import PRESETS, bucket_of_step, init_state, pre
 from herjax.runtime.sharding import make_mesh, parse_mesh
 
 MODEL = dataclasses.replace(PRESETS["tiny"].model, layers=1)
-TINY = dataclasses.replace(PRESETS["tiny"], steps=40, size_limits=(36,), model=MODEL)
+TINY = dataclasses.replace(PRESETS["tiny"], steps=16, size_limits=(36,), model=MODEL)
 
 
 def train(sizes):
