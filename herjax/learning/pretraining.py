@@ -19,6 +19,7 @@ from herjax.dsl.executor import execute
 from herjax.dsl.grammar import encode
 from herjax.learning.train import TrainState, apply_gradients, program_gradients
 from herjax.runtime.config import check_types
+from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import over_data, replicated, state_shardings
 from herjax.stats import pass_at_k
 from herjax.tasks.random import TaskConfig, random_task, size_buckets
@@ -225,11 +226,20 @@ def bucket_of_step(config: PretrainConfig, step: int) -> int:
     return int(np.random.default_rng((config.seed, step)).choice(len(sizes), p=shares))
 
 
-@partial(jax.jit, static_argnames=("config", "bucket", "mesh"), donate_argnames="state")
 def pretrain_step(
     state: TrainState, config: PretrainConfig, bucket: int, mesh: Mesh | None = None
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One step on new random tasks of one size bucket; metrics are scalars, in nats."""
+    """One step on new random tasks of one size bucket; metrics are scalars, in nats.
+
+    The state is donated.
+    """
+    return call_kept(_step, state, config=config, bucket=bucket, mesh=mesh, for_hours=True)
+
+
+@partial(jax.jit, static_argnames=("config", "bucket", "mesh"), donate_argnames="state")
+def _step(
+    state: TrainState, config: PretrainConfig, bucket: int, mesh: Mesh | None
+) -> tuple[TrainState, dict[str, Array]]:
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]
     task, program = random_batch(key, sizes, config.tasks, config.batch_size, mesh)
@@ -276,17 +286,31 @@ def evaluate(
     return {**means, "tasks": sum(len(rate) for rate in rates[1])}
 
 
-@partial(jax.jit, static_argnames=("config", "bucket", "samples", "mesh"))
 def _solved(
     params: dict[str, Any],
     config: PretrainConfig,
     bucket: int,
-    start: Array | int,
+    start: int,
     samples: int,
     temperature: float,
     mesh: Mesh | None,
 ) -> Array:
     """bool [EVAL_CHUNK, samples]: which sampled programs draw the held-out tasks from ``start``."""
+    arrays = params, np.int32(start), np.float32(temperature)
+    static = {"config": config, "bucket": bucket, "samples": samples, "mesh": mesh}
+    return call_kept(_solve_chunk, *arrays, for_hours=True, **static)
+
+
+@partial(jax.jit, static_argnames=("config", "bucket", "samples", "mesh"))
+def _solve_chunk(
+    params: dict[str, Any],
+    start: Array,
+    temperature: Array,
+    config: PretrainConfig,
+    bucket: int,
+    samples: int,
+    mesh: Mesh | None,
+) -> Array:
     model, limit = Decoder(config.model), config.size_limits[bucket]
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]
     key = jax.random.fold_in(jax.random.key(HELD_OUT_SEED), bucket)

@@ -82,7 +82,9 @@ def _private(name: str | os.PathLike) -> pathlib.Path:
     return path
 
 
-def call_kept(function: jax.stages.Wrapped, *arrays: Any, **static: Any) -> Any:
+def call_kept(
+    function: jax.stages.Wrapped, *arrays: Any, for_hours: bool = False, **static: Any
+) -> Any:
     """``function(*arrays, **static)``, compiled once for all runs.
 
     With several processes, or without a folder, once for this one.
@@ -90,13 +92,15 @@ def call_kept(function: jax.stages.Wrapped, *arrays: Any, **static: Any) -> Any:
     Args:
       function: jitted, of a module; it donates what it is declared to donate.
       arrays: trees of arrays.
+      for_hours: compile for speed alone; else on CPUs so that what runs for seconds soon begins.
       static: its static arguments: functions, dataclasses, tuples, and what shows in its ``repr``.
         With a function that is not one of herjax's the program is kept for this process alone.
     """
     leaves, tree = jax.tree.flatten((arrays, {}))
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return function(*arrays, **static)
-    key = (function, tree, tuple(map(_shown, leaves)), tuple(static.items()), _folder_now())
+    given = tuple(static.items())
+    key = (function, tree, tuple(map(_shown, leaves)), given, for_hours, _folder_now())
     if key not in _calls:
         _calls[key] = _program(*key, lambda: function.lower(*arrays, **static))
     return _calls[key](*arrays)
@@ -107,12 +111,13 @@ def _program(
     tree: Any,
     shown: tuple,
     static: tuple,
+    for_hours: bool,
     folder: pathlib.Path | None,
     lower: Callable[[], jax.stages.Lowered],
 ) -> Callable:
     """The program of one kind of call, from its file if it has one."""
     devices = [device for _, places in shown for device, _ in places or ()] or jax.devices()[:1]
-    options: dict[str, Any] = compiler_options(devices[0].platform)
+    options: dict[str, Any] = {} if for_hours else compiler_options(devices[0].platform)
 
     def compile() -> jax.stages.Compiled:
         return lower().compile(compiler_options=options)
