@@ -11,6 +11,7 @@ from herjax.decoder.sampler import Samples, sample
 from herjax.decoder.weights import Pretrained, load_pretrained, save_weights
 from herjax.dsl.executor import execute, prune
 from herjax.dsl.source import ProgramError, format_program, parse_program
+from herjax.learning import rivals
 from herjax.learning.adaptation import Result, adapt
 from herjax.learning.attempts import Attempts, Pairs
 from herjax.learning.config import AdaptConfig
@@ -88,6 +89,7 @@ __all__ = [
     "prune",
     "random_task",
     "recombine",
+    "rivals",
     "sample",
     "save_weights",
     "select_all",

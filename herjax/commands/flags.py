@@ -8,12 +8,35 @@ from typing import Any
 
 from absl import flags
 
-from herjax.learning import selection
+from herjax.dsl import canonical
+from herjax.learning import hindsight, rivals, selection
 
 flags.disclaim_key_flags()  # they are those of the module that calls, for its --help
 
-# The functions that a field may hold, by their names on the command line.
+# The functions that a field may hold, and the learners, by their names on the command line.
 FUNCTIONS: dict[str, dict[str, Callable]] = {
+    "learner": {
+        "hindsight": hindsight.hindsight,
+        "best-of-n": rivals.best_of_n,
+        "self-training": rivals.self_training,
+        "hindsight+self-training": rivals.hindsight_and_self_training,
+        "longer-dream": rivals.longer_dream,
+        "grpo": rivals.grpo,
+        "grpo-solved": rivals.grpo_solved,
+        "rloo": rivals.rloo,
+        "entropic": rivals.entropic,
+        "max-at-k": rivals.max_at_k,
+    },
+    "rewrite": {
+        "canonical": canonical.canonical_program,
+        "pruned": canonical.pruned_program,
+        "as-said": canonical.program_as_said,
+    },
+    "distinct": {
+        "shortest": selection.keep_shortest,
+        "first": selection.keep_first,
+        "all": selection.keep_all,
+    },
     "select": {
         "all": selection.select_all,
         "best": selection.select_best,

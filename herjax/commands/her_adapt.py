@@ -17,7 +17,7 @@ from absl import flags
 
 import herjax
 from herjax.commands import cli
-from herjax.commands.flags import define_flags, read_flags, to_json
+from herjax.commands.flags import FUNCTIONS, define_flags, read_flags, to_json
 from herjax.commands.live_view import LiveView
 from herjax.commands.member import Member, Writer, write_files
 from herjax.commands.summary import read_results, summary, write_summary
@@ -62,6 +62,12 @@ PLAIN = flags.DEFINE_bool(
     "plain",
     False,
     "Plain HER: no recombination, and the settings that were best without it.",
+)
+LEARNER = flags.DEFINE_enum(
+    "learner",
+    "hindsight",
+    list(FUNCTIONS["learner"]),
+    "What changes the weights in an epoch: hindsight, or one of its rivals.",
 )
 define_flags(AdaptConfig())
 flags.adopt_module_key_flags(cli)  # into --help
@@ -131,6 +137,7 @@ def make_population(
         [herjax.make_task(m.picture.target, m.picture.input, side) for m in members],
         jax.random.wrap_key_data(jax.device_put(np.stack(keys))),
         config,
+        learner=FUNCTIONS["learner"][LEARNER.value],
         mesh=mesh,
         slots=SLOTS.value,
     )
@@ -198,6 +205,7 @@ def describe_run(
         "seeds": [seeds[0], seeds[-1]],
         "weights_sha256": ",".join(sorted({p.info["sha256"] for p in chosen.values()})),
         "dtype": ",".join(sorted({p.model.config.dtype for p in chosen.values()})),
+        "learner": LEARNER.value,
         "config": to_json(config),
     }
 

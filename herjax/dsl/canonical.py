@@ -3,12 +3,17 @@
 Neither step changes a cell of the picture.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from herjax.dsl.executor import OUTSIDE, draw_masks, prune, top_draw
 from herjax.dsl.ops import COLOUR, COLUMN, END, LINE, OP, PIXEL, ROW, has_corners, has_segment, uses
+
+# Records [N, 6], a canvas [R, C], height and width of its picture -> records of the same picture.
+Rewrite = Callable[[Array, Array, Array, Array], Array]
 
 
 def simplify_draws(program: Array, height: Array, width: Array) -> Array:
@@ -79,3 +84,13 @@ def canonical_program(program: Array, canvas: Array, height: Array, width: Array
     in another way: which of them is seen first depends on which came last.
     """
     return order_draws(simplify_draws(prune(program, canvas), height, width), canvas)
+
+
+def pruned_program(program: Array, canvas: Array, height: Array, width: Array) -> Array:
+    """The records without the draws that the picture does not need, else as they are."""
+    return prune(program, canvas)
+
+
+def program_as_said(program: Array, canvas: Array, height: Array, width: Array) -> Array:
+    """The records as they are."""
+    return program

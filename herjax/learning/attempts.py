@@ -14,10 +14,15 @@ from jax import Array
 
 from herjax.decoder.model import Decoder
 from herjax.decoder.sampler import Samples, sample
-from herjax.dsl.canonical import canonical_program
 from herjax.dsl.executor import execute
 from herjax.learning.config import AdaptConfig
-from herjax.tasks.augmentation import augment_program, augment_task, inverse
+from herjax.tasks.augmentation import (
+    Augmentation,
+    augment_program,
+    augment_task,
+    inverse,
+    random_augmentation,
+)
 from herjax.tasks.metrics import pixel_accuracy
 from herjax.tasks.task import Task
 
@@ -26,7 +31,7 @@ from herjax.tasks.task import Task
 class Pairs:
     """Programs in hindsight: each with the picture it draws."""
 
-    program: Array  # int32 [A, N, 6], canonical
+    program: Array  # int32 [A, N, 6], rewritten: canonical by default
     picture: Array  # int8 [A, R, C]
     accuracy: Array  # float32 [A], fraction of pixels right of the real target
 
@@ -43,8 +48,10 @@ class Attempts:
     distinct: Array  # bool [A], the shortest program of each different picture
     new: Array  # bool [A], of these the ones not trained on before
     seen: Task  # unbatched: the task as the decoder saw it, augmented
+    augmentation: Augmentation  # by which; ``augment_program`` moves any program there
+    temperature: Array  # float32 [G], of each sampled program; 0 for the greedy one
     tokens: Array  # int32 [G, N, 4], of the sampled programs, see ``herjax.dsl.grammar``
-    log_probs: Array  # float32 [G, N + 1, 4], of each token; 0 where there is none
+    log_probs: Array  # float32 [G, N + 1, 4], of each at temperature 1; 0 where there is none
 
     @property
     def sampled(self) -> Array:
@@ -68,18 +75,17 @@ def sample_programs(
     task: Task,
     config: AdaptConfig,
     key: Array,
-    heat: Array | float = 1.0,
-) -> tuple[Array, Samples, Task]:
-    """Sample G programs for a task.
+    temperature: Array,
+) -> tuple[Array, Samples, Augmentation]:
+    """Sample G programs for a task, at temperatures [G].
 
     With augmentation, the decoder sees the target augmented, and its programs are moved back.
 
     Returns:
-      Records int32 [G, N, 6] for the task, the samples as they were said, and the task as it was
-      seen.
+      Records int32 [G, N, 6] for the task, the samples as they were said, and the augmentation.
     """
-    temperature = jnp.array(config.epoch_temperatures) * heat
     cells, seen = task.target.size, task
+    augmentation = random_augmentation(key, task, symmetries=False, colours=False)  # none
     if config.augments:
         key, augmentation_key = jax.random.split(key)
         augmentation = config.random_augmentation(augmentation_key, task)
@@ -90,12 +96,12 @@ def sample_programs(
     if config.augments:
         back = inverse(augmentation)
         programs = jax.vmap(lambda program: augment_program(back, program, task))(programs)
-    return programs, samples, seen
+    return programs, samples, augmentation
 
 
-def in_hindsight(programs: Array, task: Task) -> Pairs:
-    """Rewrite records [A, N, 6] in canonical form, and run them."""
-    program = jax.vmap(canonical_program, (0, None, None, None))(
+def in_hindsight(programs: Array, task: Task, config: AdaptConfig) -> Pairs:
+    """Rewrite records [A, N, 6], by default in canonical form, and run them."""
+    program = jax.vmap(config.rewrite, (0, None, None, None))(
         programs, task.input, task.height, task.width
     )
     picture = jax.vmap(execute, (0, None))(program, task.input)
@@ -111,7 +117,9 @@ def attempt(
     heat: Array | float = 1.0,
 ) -> Pairs:
     """Sample G programs, rewrite them and run them."""
-    return in_hindsight(sample_programs(model, params, task, config, key, heat)[0], task)
+    temperature = jnp.array(config.epoch_temperatures) * heat
+    programs, *_ = sample_programs(model, params, task, config, key, temperature)
+    return in_hindsight(programs, task, config)
 
 
 # ---- Which pictures are new ----------------------------------------------------------------------
@@ -128,24 +136,6 @@ def picture_hash(picture: Array) -> Array:
     sums ^= sums >> 15
     sums *= jnp.uint32(0x85EBCA6B)
     return sums ^ (sums >> 13)
-
-
-def keep_shortest(hashes: Array, draws: Array, valid: Array) -> Array:
-    """Exactly one program for each distinct picture: the one of fewest draws, then the first.
-
-    Args:
-      hashes: uint32 [A, 2], of the programs' pictures.
-      draws: int32 [A], their lengths.
-      valid: bool [A], the others are never kept.
-
-    Returns:
-      bool [A].
-    """
-    index = jnp.arange(len(draws))
-    same = jnp.all(hashes[:, None] == hashes[None, :], axis=-1) & valid[None, :]
-    shorter = draws[None, :] < draws[:, None]
-    earlier = (draws[None, :] == draws[:, None]) & (index[None, :] < index[:, None])
-    return valid & ~jnp.any(same & (shorter | earlier), axis=1)
 
 
 def is_remembered(hashes: Array, memory: Array) -> Array:

@@ -8,7 +8,16 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from herjax.learning.selection import Order, Selection, order_sorted, select_all, select_best
+from herjax.dsl.canonical import Rewrite, canonical_program
+from herjax.learning.selection import (
+    Distinct,
+    Order,
+    Selection,
+    keep_shortest,
+    order_sorted,
+    select_all,
+    select_best,
+)
 from herjax.runtime.config import check_types
 from herjax.tasks.augmentation import Augmentation, random_augmentation
 from herjax.tasks.task import Task
@@ -27,10 +36,15 @@ class AdaptConfig:
       greedy: one program more an epoch, of the best token everywhere.
       partners: whose draws each program is offered, at most all others; 0: plain HER.
       keep: best programs so far that are recombined in every epoch.
+      rewrite: each program to another of the same picture, a function such as
+        ``canonical_program``.
+      distinct: of programs of the same picture, which to keep, a function such as
+        ``keep_shortest``.
       select: which new pictures to train on, a function such as ``select_best``.
       fraction: of the A programs of an epoch, the most that are trained on.
       order: in which order to train, a function such as ``order_sorted``.
       novelty: leave out pictures trained on in an earlier epoch.
+      passes: over the pairs that are trained on.
       minibatch: pairs an optimiser step.
       fresh: random pretraining tasks added to each minibatch.
       learning_rate: of Adam, constant; 0: search without learning.
@@ -47,10 +61,13 @@ class AdaptConfig:
     greedy: bool = False
     partners: int = 15
     keep: int = 4
+    rewrite: Rewrite = canonical_program
+    distinct: Distinct = keep_shortest
     select: Selection = select_best
     fraction: float = 0.25
     order: Order = order_sorted
     novelty: bool = True
+    passes: int = 1
     minibatch: int = 4
     fresh: int = 0
     learning_rate: float = 1e-3
@@ -62,7 +79,7 @@ class AdaptConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        self._at_least(1, ("minibatch", "max_epochs"))
+        self._at_least(1, ("passes", "minibatch", "max_epochs"))
         self._at_least(0, ("fresh", "max_draws", "partners", "keep"))
         self._check_sampling()
         self._check_learning()
@@ -140,6 +157,11 @@ class AdaptConfig:
         """K, the most pairs trained on in an epoch."""
         share = 1.0 if self.select is select_all else self.fraction
         return max(round(share * self.programs_an_epoch), 1)
+
+    @property
+    def steps(self) -> int:
+        """The most optimiser steps of an epoch."""
+        return self.passes * math.ceil(self.pairs / self.minibatch)
 
     @property
     def augments(self) -> bool:

@@ -27,7 +27,6 @@ from herjax.learning.attempts import (
     Attempts,
     in_hindsight,
     is_remembered,
-    keep_shortest,
     picture_hash,
     remember,
     sample_programs,
@@ -36,9 +35,11 @@ from herjax.learning.config import AdaptConfig
 from herjax.learning.hindsight import hindsight
 from herjax.learning.learner import Learner, Update, make_optimizer
 from herjax.learning.recombination import recombine
+from herjax.learning.selection import keep_shortest
 from herjax.learning.train import TrainState
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import whole
+from herjax.tasks.augmentation import augment_task
 from herjax.tasks.task import Task
 
 
@@ -123,8 +124,9 @@ def attempt_all(
     The last is int32 [], with the offers of recombination.
     """
     sample_key, order_key = jax.random.split(key)
-    programs, samples, seen = sample_programs(
-        model, state.train.params, task, config, sample_key, state.heat
+    temperature = jnp.array(config.epoch_temperatures) * state.heat
+    programs, samples, augmentation = sample_programs(
+        model, state.train.params, task, config, sample_key, temperature
     )
     run = jnp.int32(len(programs))
     if config.partners:
@@ -133,11 +135,20 @@ def attempt_all(
         children, offered = recombine(parents, task, config.partners, order_key, limit)
         programs = jnp.concatenate([parents, children])
         run += offered + len(children)
-    pairs = in_hindsight(programs, task)
+    pairs = in_hindsight(programs, task, config)
     hashes, draws = jax.vmap(picture_hash)(pairs.picture), draw_count(pairs.program)
-    distinct = keep_shortest(hashes, draws, draws > 0)
+    distinct = config.distinct(hashes, draws, draws > 0)
     new = distinct & ~is_remembered(hashes, state.memory) if config.novelty else distinct
-    attempts = Attempts(pairs, distinct, new, seen, samples.tokens, samples.log_probs)
+    attempts = Attempts(
+        pairs=pairs,
+        distinct=distinct,
+        new=new,
+        seen=augment_task(augmentation, task) if config.augments else task,
+        augmentation=augmentation,
+        temperature=temperature,
+        tokens=samples.tokens,
+        log_probs=samples.log_probs,
+    )
     return attempts, hashes, run
 
 

@@ -36,14 +36,24 @@ def hindsight(
     key: Array,
 ) -> Update:
     """The learner of HER, see ``Learner``; once the task is solved, it trains on nothing."""
+    pairs, chosen = choose_pairs(attempts, config, key)
+    train, loss = train_on(model, train, task, pairs, jnp.sum(chosen), config, key)
+    return Update(train, loss, chosen)
+
+
+def choose_pairs(attempts: Attempts, config: AdaptConfig, key: Array) -> tuple[Pairs, Array]:
+    """Which new pictures to train on, in order.
+
+    Returns:
+      K pairs, the chosen ones first, and which of the A programs they are, bool [A]; none once the
+      task is solved.
+    """
     order_key = jax.random.fold_in(key, config.pairs)  # minibatches have smaller numbers
     accuracy = attempts.pairs.accuracy
     chosen = config.select(accuracy, attempts.new, config.pairs) & ~attempts.solved
     rank = jnp.where(chosen, config.order(order_key, accuracy), jnp.inf)
     order = jnp.argsort(rank, stable=True)[: config.pairs]
-    pairs = jax.tree.map(lambda leaf: leaf[order], attempts.pairs)
-    train, loss = train_on(model, train, task, pairs, jnp.sum(chosen), config, key)
-    return Update(train, loss, chosen)
+    return jax.tree.map(lambda leaf: leaf[order], attempts.pairs), chosen
 
 
 def train_on(
@@ -55,16 +65,19 @@ def train_on(
     config: AdaptConfig,
     key: Array,
 ) -> tuple[TrainState, Array]:
-    """One pass over the first ``count`` of K pairs, in minibatches; -> state, mean loss."""
+    """Passes over the first ``count`` of K pairs, in minibatches; -> state, mean loss."""
     optimizer = make_optimizer(config)
     draws = pairs.program.shape[1]
     # Devices that choose different branches must not communicate inside them.
     lengths = (draws,) if left_to_compiler() else length_buckets(draws)
 
+    batches = (count + config.minibatch - 1) // config.minibatch
+
     def step(i: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
         state, total = carry
+        which = i if config.passes == 1 else i % batches
         batch, program, weight = minibatch(
-            model, task, pairs, count, config, i, jax.random.fold_in(key, i)
+            model, task, pairs, count, config, which, jax.random.fold_in(key, i)
         )
         size = task.target.size
         grads, metrics = bucketed_gradients(
@@ -72,9 +85,8 @@ def train_on(
         )
         return apply_gradients(state, grads, optimizer), total + metrics["loss"]
 
-    batches = (count + config.minibatch - 1) // config.minibatch
-    state, total = jax.lax.fori_loop(0, batches, step, (state, jnp.float32(0.0)))
-    return state, total / jnp.maximum(batches, 1)
+    state, total = jax.lax.fori_loop(0, config.passes * batches, step, (state, jnp.float32(0.0)))
+    return state, total / jnp.maximum(config.passes * batches, 1)
 
 
 def length_buckets(draws: int) -> tuple[int, ...]:

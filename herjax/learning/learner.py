@@ -65,7 +65,13 @@ def make_optimizer(config: AdaptConfig) -> optax.GradientTransformation:
     return optax.chain(gather, optax.flatten(optax.chain(gather, clip, adam, gather)), gather)
 
 
-def program_log_probs(model: Decoder, params: dict[str, Any], task: Task, tokens: Array) -> Array:
+def program_log_probs(
+    model: Decoder,
+    params: dict[str, Any],
+    task: Task,
+    tokens: Array,
+    temperature: Array | None = None,
+) -> Array:
     """Log-probabilities of every token of G programs for one task, which the canvas is encoded for.
 
     Args:
@@ -73,14 +79,19 @@ def program_log_probs(model: Decoder, params: dict[str, Any], task: Task, tokens
       params: its parameters, which the result may be differentiated for.
       task: unbatched; for sampled programs the one that was seen, ``Attempts.seen``.
       tokens: int32 [G, N, 4], such as ``Attempts.tokens``.
+      temperature: float [G], of the distributions that the tokens were sampled from, such as
+        ``Attempts.temperature``; 1 if None, and where it is 0.
 
     Returns:
       float32 [G, N + 1, 4], 0 where there is no token. As in ``Attempts.log_probs``, which are
-      these numbers for the weights that sampled, a program of all N draws was cut off: its END
-      does not count.
+      these numbers for the weights that sampled, at temperature 1, a program of all N draws was cut
+      off: its END does not count.
     """
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     prefix = model.apply(params, batch, task.target.size, method=Decoder.encode)
     prefix = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(tokens), axis=0), prefix)
     logits = model.apply(params, prefix, tokens, jnp.repeat(batch.width, len(tokens)))
+    if temperature is not None:
+        safe = jnp.where(temperature > 0, temperature, 1.0)[:, None, None]
+        logits = jax.tree.map(lambda scores: scores / safe, logits)
     return token_log_probs(logits, tokens)[0].at[:, -1].set(0.0)

@@ -1,5 +1,7 @@
-"""Which new pictures of an epoch to train on, and in which order: functions for ``AdaptConfig``.
+"""Which pictures of an epoch to train on, and in which order: functions for ``AdaptConfig``.
 
+Of programs that draw the same picture, one is kept: from hashes of the pictures (uint32 [A, 2]),
+lengths (int32 [A]) and which programs count at all (bool [A]) follows which are kept (bool [A]).
 A selection takes the accuracies (float32 [A]) of an epoch's programs, which of them are candidates
 (bool [A]) and how many to choose at most, and returns the chosen ones (bool [A]). An order takes a
 PRNG key and the accuracies, and returns what to sort by, ascending (float32 [A]). Functions of your
@@ -12,8 +14,37 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+Distinct = Callable[[Array, Array, Array], Array]
 Selection = Callable[[Array, Array, int], Array]
 Order = Callable[[Array, Array], Array]
+
+
+def keep_shortest(hashes: Array, draws: Array, valid: Array) -> Array:
+    """Exactly one program for each distinct picture: the one of fewest draws, then the first."""
+    shorter = draws[None, :] < draws[:, None]
+    equal = draws[None, :] == draws[:, None]
+    return valid & ~jnp.any(_same(hashes, valid) & (shorter | (equal & _earlier(draws))), axis=1)
+
+
+def keep_first(hashes: Array, draws: Array, valid: Array) -> Array:
+    """Exactly one program for each distinct picture: the first, however long."""
+    return valid & ~jnp.any(_same(hashes, valid) & _earlier(draws), axis=1)
+
+
+def keep_all(hashes: Array, draws: Array, valid: Array) -> Array:
+    """Every program, pictures drawn several times included."""
+    return valid
+
+
+def _same(hashes: Array, valid: Array) -> Array:
+    """bool [A, A]: the second is valid, and of the first one's picture."""
+    return jnp.all(hashes[:, None] == hashes[None, :], axis=-1) & valid[None, :]
+
+
+def _earlier(draws: Array) -> Array:
+    """bool [A, A]: the second comes before the first."""
+    index = jnp.arange(len(draws))
+    return index[None, :] < index[:, None]
 
 
 def select_all(accuracy: Array, candidate: Array, count: int) -> Array:

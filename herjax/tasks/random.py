@@ -41,12 +41,17 @@ def inside(height: Array, width: Array, rows: int, cols: int) -> Array:
 
 
 def random_program(
-    key: Array, height: Array, width: Array, max_draws: int, ops: int = SOURCE_OPS
+    key: Array,
+    height: Array,
+    width: Array,
+    max_draws: int,
+    ops: int = SOURCE_OPS,
+    min_draws: int = 1,
 ) -> Array:
-    """Records [max_draws, 6]: 1 .. max_draws uniform draws inside the canvas, as drawn."""
+    """Records [max_draws, 6]: min_draws .. max_draws uniform draws inside the canvas, as drawn."""
     count_key, op_key, colour_key, row_key, col_key = jax.random.split(key, 5)
     n = (max_draws,)
-    count = jax.random.randint(count_key, (), 1, max_draws + 1)
+    count = jax.random.randint(count_key, (), min_draws, max_draws + 1)
     op = jax.random.randint(op_key, n, 1, ops + 1)
     op = jnp.where(jnp.arange(max_draws) < count, op, 0)
     colour = jax.random.randint(colour_key, n, 0, COLOURS)
