@@ -1,0 +1,1 @@
+"""The study: does hindsight really do it? See docs/study."""

@@ -1,0 +1,46 @@
+"""All tables of the study: python -m experiments.study --table=rivals --scale=small
+
+Runs that are there already are not made again: stopped or killed, the same command continues.
+"""
+
+import os
+import pathlib
+
+import jax
+from absl import flags
+
+from experiments.study.run import Study
+from experiments.study.tables import SCALES, tables
+from herjax.commands import cli
+
+TABLE = flags.DEFINE_string("table", "all", "With commas: names of tables; or all.")
+SCALE = flags.DEFINE_enum(
+    "scale", "small", SCALES, "small: hours on two cores. full: what a GPU is for."
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the lines, one a run; default docs/study/SCALE."
+)
+LIST = flags.DEFINE_bool("list_tables", False, "Print all tables, and leave.")
+flags.adopt_module_key_flags(cli)  # into --help
+
+
+def main(_):
+    """Make and render the tables that the flags name."""
+    known = tables(SCALE.value)
+    if LIST.value:
+        for table in known.values():
+            print(f"{table.name}  {table.question}")
+        return
+    names = list(known) if TABLE.value == "all" else TABLE.value.split(",")
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no table {name!r}: choose from {', '.join(known)}, or all")
+    cli.use_devices(cpu_devices=os.cpu_count() or 1)
+    jax.config.update("jax_enable_compilation_cache", False)  # each program runs once
+    study = Study(pathlib.Path(WORKDIR.value or f"docs/study/{SCALE.value}"), cli.say)
+    for name in names:
+        study.make(known[name])
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,263 @@
+"""Make the runs of a table that are not there yet, as populations; one JSON line a run."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import pathlib
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import herjax
+from experiments.study.tables import Block, Row, Table
+from herjax.commands import cli
+from herjax.commands.flags import FUNCTIONS, to_json
+from herjax.decoder.weights import Pretrained, pretrained_for
+from herjax.learning.adaptation import Result
+from herjax.learning.attempts import attempt
+from herjax.learning.config import AdaptConfig
+from herjax.learning.population import CHUNK, Population, by_canvas
+from herjax.learning.pretraining import PretrainConfig, evaluate
+from herjax.runtime import program_cache
+from herjax.tasks.random import TaskConfig
+from herjax.tasks.suite import Picture, pictures, tuning_pictures
+from herjax.tasks.task import Task, canvas_side, pad_task
+
+SLOTS = 8  # members in flight: what a kill loses
+HELD_OUT = 256  # tasks
+
+
+class Study:
+    """The lines of all tables in a folder."""
+
+    def __init__(self, folder: pathlib.Path, say: Any):
+        self.folder, self.say = folder, say
+        self.named: dict[str, Picture] = {**pictures(), **tuning_pictures()}
+        self.stopwatch = cli.Stopwatch()
+        self.about = {"commit": commit(), "device": jax.devices()[0].device_kind}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def lines(self, table: Table) -> list[dict]:
+        """The runs of a table that are there, of the settings that it has now."""
+        valid = {
+            (row.name, picture): settings_hash(self.settled(row, block), row, block)
+            for row in table.rows
+            for block in table.blocks
+            for picture in block.pictures
+            if row.trials is None or self.has_trials(row)
+        }
+        found = cli.read_lines(self.folder / f"{table.name}.jsonl")
+        return [
+            line for line in found if valid.get((line["row"], line["picture"])) == line["settings"]
+        ]
+
+    def has_trials(self, row: Row) -> bool:
+        """Are there trials of the learning rate of this row's learner?"""
+        return bool(self._trials(row))
+
+    def _trials(self, row: Row) -> dict[float, list[dict]]:
+        found: dict[float, list[dict]] = {}
+        for line in cli.read_lines(self.folder / f"{row.trials}.jsonl"):
+            learner, rate = line["row"].rsplit(" ", 1)
+            if learner == row.learner:
+                found.setdefault(float(rate), []).append(line)
+        return found
+
+    def chosen_rate(self, row: Row) -> float:
+        """The rate with which the tuning pictures took fewest programs; then the more accurate.
+
+        Raises:
+          ValueError: if there are no trials.
+        """
+        trials = self._trials(row)
+        if not trials:
+            raise ValueError(f"{row.learner} needs its trials first: --table={row.trials}")
+
+        def cost(rate: float) -> tuple[float, float]:
+            lines = trials[rate]
+            sampled = [line["sampled"] for line in lines]
+            return float(np.mean(sampled)), -float(np.mean([line["accuracy"] for line in lines]))
+
+        return min(trials, key=cost)
+
+    def settled(self, row: Row, block: Block) -> AdaptConfig:
+        """The settings of a row, with the rate of its trials and the epochs of the budget."""
+        config = row.config
+        epochs, rest = divmod(block.budget, config.sampled)
+        if rest:
+            raise ValueError(f"{row.name}: {block.budget} is no multiple of {config.sampled}")
+        if row.trials:
+            config = dataclasses.replace(config, learning_rate=self.chosen_rate(row))
+        return dataclasses.replace(config, max_epochs=epochs)
+
+    def make(self, table: Table) -> None:
+        """Make every run of a table that is not there."""
+        done = {(line["row"], line["picture"], line["seed"]) for line in self.lines(table)}
+        for row in table.rows:
+            for block in table.blocks:
+                jobs = [
+                    (picture, seed)
+                    for picture in block.pictures
+                    for seed in range(block.seeds)
+                    if (row.name, picture, seed) not in done
+                ]
+                if jobs:
+                    self._make_row(table, row, block, jobs)
+
+    def _make_row(self, table: Table, row: Row, block: Block, jobs: list[tuple[str, int]]) -> None:
+        config = self.settled(row, block)
+        given = herjax.load_pretrained(row.model) if row.model else None
+        shapes = [self.named[picture].target.shape for picture, _ in jobs]
+        decoders = [given or pretrained_for(shape) for shape in shapes]
+        sides = [decoder.model.config.max_side for decoder in decoders]
+        for members in by_canvas(shapes, sides):
+            mine, decoder = [jobs[i] for i in members], decoders[members[0]]
+            made = self._sampled if table.samples else self._adapted
+            for line in made(table, row, block, config, decoder, mine):
+                line = {
+                    "table": table.name,
+                    "row": row.name,
+                    **line,
+                    "budget": block.budget,
+                    "settings": settings_hash(config, row, block),
+                    **self.about,
+                    "date": datetime.date.today().isoformat(),
+                }
+                cli.append_line(self.folder / f"{table.name}.jsonl", line)
+            pictures = len({picture for picture, _ in mine})
+            self.say(f"{table.name}: {row.name}: {len(mine)} runs of {pictures} pictures")
+            program_cache.clear()
+
+    def _task(self, picture: str) -> Task:
+        chosen = self.named[picture]
+        return herjax.make_task(chosen.target, chosen.input)
+
+    def _adapted(
+        self,
+        table: Table,
+        row: Row,
+        block: Block,
+        config: AdaptConfig,
+        decoder: Pretrained,
+        jobs: list[tuple[str, int]],
+    ) -> Iterator[dict]:
+        keys = jnp.stack([jax.random.key(seed) for _, seed in jobs])
+        population = Population(
+            decoder,
+            [self._task(picture) for picture, _ in jobs],
+            keys,
+            config,
+            learner=FUNCTIONS["learner"][row.learner],
+            mesh=cli.mesh(len(jobs)),
+            slots=SLOTS,
+        )
+        seconds, epochs = np.zeros(len(jobs)), np.zeros(len(jobs), int)
+        before = held_out(decoder) if table.held_out else None
+        self.stopwatch.lap()
+        while not population.done:
+            advances = population.advance(CHUNK)
+            running, _ = self.stopwatch.lap()
+            which, now = [a.member for a in advances], np.array([a.epoch for a in advances])
+            new = now - epochs[which]
+            seconds[which] += running * new / max(new.sum(), 1)
+            epochs[which] = now
+            for advance in advances:
+                if advance.ended is None:
+                    continue
+                picture, seed = jobs[advance.member]
+                result = population.result(advance)
+                line = {"picture": picture, "seed": seed, **summary_of(result, config)}
+                line["seconds"] = round(float(seconds[advance.member]), 3)
+                if before and seed < table.held_out:
+                    line |= {"held_out_before": before, "held_out_after": held_out(result.adapted)}
+                yield line
+            self.stopwatch.lap()  # this is nobody's share
+
+    def _sampled(
+        self,
+        table: Table,
+        row: Row,
+        block: Block,
+        config: AdaptConfig,
+        decoder: Pretrained,
+        jobs: list[tuple[str, int]],
+    ) -> Iterator[dict]:
+        """Programs of the unadapted decoder, its distribution as it is."""
+        config = dataclasses.replace(
+            config,
+            programs=(table.samples,),
+            min_distinct=0.0,
+            partners=0,
+            colour_permutations=False,
+        )
+        run = jax.jit(
+            lambda params, task, key: attempt(decoder.model, params, task, config, key).accuracy
+        )
+        for picture, seed in jobs:
+            task = self._task(picture)
+            task = pad_task(task, canvas_side(task.target.shape, decoder.model.config.max_side))
+            key = jax.random.key(seed)
+            chunks = [
+                np.asarray(run(decoder.params, task, jax.random.fold_in(key, i)))
+                for i in range(block.budget // table.samples)
+            ]
+            first, accuracy = chunks[0], np.concatenate(chunks)
+            yield {
+                "picture": picture,
+                "seed": seed,
+                "samples": len(accuracy),
+                "correct": int(np.sum(accuracy == 1.0)),
+                "correct_of_first": int(np.sum(first == 1.0)),
+                "first": len(first),
+                "accuracy": round(float(accuracy.max()), 4),
+                "best_of_first": round(float(first.max()), 4),
+                "mean_accuracy": round(float(accuracy.mean()), 4),
+            }
+
+
+def summary_of(result: Result, config: AdaptConfig) -> dict[str, Any]:
+    """What a line tells of an adaptation; see ``report``."""
+    history = result.history
+    tail = history[-max(len(history) // 4, 1) :]
+    best = np.maximum.accumulate([float(epoch.accuracy.max()) for epoch in history])
+    return {
+        "solved": result.solved,
+        "sampled": config.sampled * len(history),
+        "run": int(sum(epoch.run for epoch in history)),
+        "epochs": len(history),
+        "accuracy": round(float(best[-1]), 4),
+        "draws": len(result.program),
+        "distinct": round(float(np.mean([e.distinct / config.programs_an_epoch for e in tail])), 4),
+        "best": [round(float(value), 4) for value in best],
+        "length": [round(float(epoch.draws), 2) for epoch in history],
+    }
+
+
+def held_out(decoder: Pretrained) -> float:
+    """pass@8 on random tasks of the kind it was pretrained on, up to its largest canvas."""
+    side = decoder.model.config.max_side
+    limits = (100, 200, 400)[: 1 + 2 * (side > 10)]
+    config = PretrainConfig(
+        model=decoder.model.config, tasks=TaskConfig(max_side=side), size_limits=limits
+    )
+    return round(evaluate(decoder.params, config, HELD_OUT)["pass@8"], 4)
+
+
+def settings_hash(config: AdaptConfig, row: Row, block: Block) -> str:
+    """A few digits that stand for all that a line depends on but picture and seed."""
+    told = json.dumps([to_json(config), row.learner, row.model, block.budget])
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+def commit() -> str:
+    """The commit of the checkout, with a + if files differ from it."""
+    try:
+        command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return f"herjax {herjax.__version__}"

@@ -1,0 +1,306 @@
+"""What the study asks: each table is rows of settings, blocks of pictures, seeds and budgets.
+
+Every row of a table samples as many programs for each picture: its budget, or fewer if it solves.
+"""
+
+from typing import NamedTuple
+
+from herjax.dsl.canonical import program_as_said, pruned_program
+from herjax.learning.config import AdaptConfig
+from herjax.learning.selection import (
+    keep_all,
+    keep_first,
+    order_reversed,
+    order_shuffled,
+    select_all,
+    select_diverse,
+)
+
+SCALES = ("small", "full")
+# Learning rates that every learner is tried with, on pictures that are in no other table.
+RATES = (1e-4, 3e-4, 1e-3)
+LEARNERS = (
+    "hindsight",
+    "self-training",
+    "hindsight+self-training",
+    "longer-dream",
+    "grpo",
+    "rloo",
+    "entropic",
+    "max-at-k",
+)
+TUNING = ("tuning-0", "tuning-1", "tuning-grid-0", "tuning-even-0")
+STRIPES = ("9-vertical-lines",)
+SQUARES = ("12-squares", "16-squares", "25-squares")
+PLAIN = AdaptConfig.plain()
+DEFAULT = AdaptConfig()
+
+
+class Row(NamedTuple):
+    """One way to adapt."""
+
+    name: str
+    config: AdaptConfig = DEFAULT
+    learner: str = "hindsight"
+    model: str | None = None  # a shipped one; None: the base for the size of the picture
+    trials: str | None = None  # the table that its learning rate was chosen in
+
+
+class Block(NamedTuple):
+    """Pictures with equal seeds and budget."""
+
+    pictures: tuple[str, ...]
+    seeds: int
+    budget: int  # programs sampled
+
+
+class Table(NamedTuple):
+    """A question, and the runs that answer it."""
+
+    name: str
+    question: str
+    rows: tuple[Row, ...]
+    blocks: tuple[Block, ...]
+    baseline: str | None = None  # the row that others are compared with
+    held_out: int = 0  # of so many seeds: held-out pass@8 before and after
+    samples: int = 0  # instead of adapting, this many programs of the unadapted model
+
+
+def changed(config: AdaptConfig, **changes: object) -> AdaptConfig:
+    """The settings with some changed; the number of epochs follows from the budget."""
+    values = {name: getattr(config, name) for name in config.__dataclass_fields__}
+    return AdaptConfig(**{**values, **changes})
+
+
+def with_trials(config: AdaptConfig, trials: str) -> tuple[Row, ...]:
+    """A row a learner, with the rate that its trials chose, and the two that have none."""
+    learners = [Row(name, config, name, trials=trials) for name in LEARNERS]
+    return (
+        *learners,
+        Row("grpo-solved", config, "grpo-solved"),
+        Row("no learning", config, "best-of-n"),
+    )
+
+
+def trial_rows(config: AdaptConfig) -> tuple[Row, ...]:
+    """Every learner at every rate."""
+    return tuple(
+        Row(f"{name} {rate:g}", changed(config, learning_rate=rate), name)
+        for name in LEARNERS
+        for rate in RATES
+    )
+
+
+def tables(scale: str) -> dict[str, Table]:
+    """All tables by name, in the order in which they are made."""
+    small = scale == "small"
+    listed = [*_pictures(small), *_steps(small), *_rivals(small)]
+    return {table.name: table for table in listed}
+
+
+def _pictures(small: bool) -> list[Table]:
+    """The model, the pictures."""
+    ten = (*STRIPES, "9-squares", "overlapping-squares", *SQUARES, "20-squares", "chick")
+    return [
+        Table(
+            "support",
+            "Is the picture outside the base's reach at all, without learning?",
+            (Row("temperature 1", changed(DEFAULT, temperatures=(1.0,))),),
+            (
+                Block(ten, 1, 65_536),
+                Block(("36-squares", "49-squares", "64-squares"), 1, 4_096 if small else 65_536),
+                Block(("81-squares", "100-squares"), 1, 1_024 if small else 65_536),
+            ),
+            samples=256,
+        ),
+        Table(
+            "her",
+            "Does the default solve every named picture, and what does the model forget?",
+            (Row("default"),),
+            (
+                Block(ten, 20, 960),
+                Block(("36-squares", "49-squares", "64-squares"), 10 if small else 20, 960),
+                Block(("81-squares", "100-squares"), 10 if small else 20, 960),
+            ),
+            held_out=3,
+        ),
+        Table(
+            "weaker",
+            "How good must the base be?",
+            tuple(
+                Row(name, model=name)
+                for name in ("base", "base-weak-1", "base-weak-2", "base-weak-3")
+            ),
+            (Block((*STRIPES, *SQUARES), 20, 672),),
+            baseline="base",
+        ),
+    ]
+
+
+def _steps(small: bool) -> list[Table]:
+    """What each step of the default is worth."""
+    two = (Block(("25-squares", "chick"), 20, 672),)
+    plain = (Block((*STRIPES, "12-squares", "16-squares"), 20, 1_344),)
+    return [
+        Table(
+            "reward",
+            "Plain HER: is the reward needed, for the order or for the choice?",
+            (
+                Row("best, sorted", PLAIN),
+                Row("best, shuffled", changed(PLAIN, order=order_shuffled)),
+                Row("best, reversed", changed(PLAIN, order=order_reversed)),
+                Row("diverse, sorted", changed(PLAIN, select=select_diverse)),
+                Row("all, sorted", changed(PLAIN, select=select_all)),
+                Row("all, shuffled", changed(PLAIN, select=select_all, order=order_shuffled)),
+            ),
+            plain,
+            baseline="best, sorted",
+        ),
+        Table(
+            "stages",
+            "Which step of an epoch matters?",
+            (
+                Row("default"),
+                Row("first program of a picture", changed(DEFAULT, distinct=keep_first)),
+                Row("every program of a picture", changed(DEFAULT, distinct=keep_all)),
+                Row("without novelty", changed(DEFAULT, novelty=False)),
+                Row("pruned, not canonical", changed(DEFAULT, rewrite=pruned_program)),
+                Row("as said, not pruned", changed(DEFAULT, rewrite=program_as_said)),
+                Row("without heat", changed(DEFAULT, min_distinct=0.0)),
+            ),
+            two,
+            baseline="default",
+        ),
+        Table(
+            "sampling",
+            "How many programs an epoch, how hot?",
+            (
+                Row("12 an epoch, 0.9"),
+                *(
+                    Row(
+                        f"{n} an epoch, 0.9",
+                        changed(DEFAULT, programs=(n,), partners=min(15, n + 3)),
+                    )
+                    for n in ((4, 32, 96) if small else (4, 8, 32, 96, 224))
+                ),
+                *(
+                    Row(f"12 an epoch, {t:g}", changed(DEFAULT, temperatures=(t,)))
+                    for t in (0.5, 0.7, 1.1, 1.3)
+                ),
+                Row(
+                    "6 at 0.6, 6 at 1.2", changed(DEFAULT, programs=(6, 6), temperatures=(0.6, 1.2))
+                ),
+            ),
+            two,
+            baseline="12 an epoch, 0.9",
+        ),
+        Table(
+            "learning",
+            "How much learning, and when do the samples collapse?",
+            (
+                Row("default"),
+                *(
+                    Row(f"rate {r:g}", changed(DEFAULT, learning_rate=r))
+                    for r in (1e-4, 3e-4, 3e-3)
+                ),
+                *(Row(f"{n} passes", changed(DEFAULT, passes=n)) for n in (2, 4)),
+                Row("best half, not quarter", changed(DEFAULT, fraction=0.5)),
+                Row("replay of the kept", changed(DEFAULT, novelty=False, keep=16)),
+                Row("4 fresh tasks a minibatch", changed(DEFAULT, fresh=4)),
+            ),
+            two,
+            baseline="default",
+        ),
+        Table(
+            "augmentation",
+            "Is augmentation helpful?",
+            (
+                Row("colours"),
+                Row("none", changed(DEFAULT, colour_permutations=False)),
+                Row("symmetries", changed(DEFAULT, colour_permutations=False, symmetries=True)),
+                Row("both", changed(DEFAULT, symmetries=True)),
+            ),
+            (Block(("16-squares", "25-squares", "chick"), 20, 672),),
+            baseline="colours",
+        ),
+        Table(
+            "augmentation-plain",
+            "Is augmentation helpful, to plain HER?",
+            (
+                Row("colours", PLAIN),
+                Row("none", changed(PLAIN, colour_permutations=False)),
+                Row("symmetries", changed(PLAIN, colour_permutations=False, symmetries=True)),
+                Row("both", changed(PLAIN, symmetries=True)),
+            ),
+            (Block((*STRIPES, "12-squares", "16-squares"), 20, 1_344),),
+            baseline="colours",
+        ),
+        Table(
+            "memory",
+            "What extends the reach, search or learning?",
+            _memory_rows(),
+            (
+                Block(("25-squares",), 20, 672),
+                Block(("49-squares",), 10, 192 if small else 672),
+                *(() if small else (Block(("36-squares", "64-squares", "100-squares"), 10, 672),)),
+            ),
+            baseline="15 partners, 4 kept",
+        ),
+    ]
+
+
+def _memory_rows() -> tuple[Row, ...]:
+    def row(partners: int, keep: int, **changes: object) -> Row:
+        name = f"{partners} partners, {keep} kept" + (", no learning" if changes else "")
+        return Row(name, changed(DEFAULT, partners=partners, keep=keep, **changes))
+
+    return (
+        row(15, 4),
+        *(row(partners, 4) for partners in (1, 4, 8)),
+        row(11, 0),
+        *(row(min(31, 11 + keep), keep) for keep in (1, 20)),
+        Row("no partners", changed(DEFAULT, partners=0)),
+        row(15, 4, learning_rate=0.0),
+        row(11, 0, learning_rate=0.0),
+        row(31, 20, learning_rate=0.0),
+    )
+
+
+def _rivals(small: bool) -> list[Table]:
+    """Hindsight against what else could change the weights."""
+    seeds = 2 if small else 5
+    more = ("49-squares",)
+    return [
+        Table(
+            "trials-recombination",
+            "Which learning rate suits each learner, with recombination?",
+            trial_rows(DEFAULT),
+            (Block(TUNING, seeds, 240),),
+        ),
+        Table(
+            "rivals-recombination",
+            "Does reinforcement learning help, where recombination searches?",
+            with_trials(DEFAULT, "trials-recombination"),
+            (
+                Block((*STRIPES, *SQUARES, "chick"), 20, 336 if small else 672),
+                Block(more, 10, 192 if small else 672),
+            ),
+            baseline="hindsight",
+        ),
+        Table(
+            "trials",
+            "Which learning rate suits each learner, without recombination?",
+            trial_rows(PLAIN),
+            (Block(TUNING, seeds, 480),),
+        ),
+        Table(
+            "rivals",
+            "Does reinforcement learning help, without recombination?",
+            with_trials(PLAIN, "trials"),
+            (
+                Block((*STRIPES, *SQUARES), 20, 1_344),
+                *(() if small else (Block(("chick",), 20, 2_688), Block(more, 10, 2_688))),
+            ),
+            baseline="hindsight",
+        ),
+    ]
