@@ -168,7 +168,7 @@ def test_what_cannot_be_is_rejected_and_what_is_left_out_is_told(lines):
     with pytest.raises(ValueError, match="baseline best is none of the rows"):
         report.render(lines, SHOWN._replace(baseline="best"), ORIGIN)
     others = [line("old", "chick", 0, 12), line("her", "moon", 0, 12)]
-    strange = line("her", "chick", 0, 12, table="weaker")
+    strange = line("older", "sun", 0, 12, table="weaker")
     text = report.render([*lines, *others, strange], SHOWN, ORIGIN)
     assert text.endswith(" 2 runs of others are not shown: old, moon.\n")
     assert tables(text) == tables(report.render(lines, SHOWN, ORIGIN))
@@ -204,17 +204,20 @@ def test_shares_are_those_solved_until_then(lines):
     # None or all of 8 solved: 1 - 0.025^(1/8) = 0.369.
     assert axes.collections[2].get_paths()[0].vertices[:, 1].max() == pytest.approx(0.369, abs=1e-3)
     assert not drawn(figure, "lines").lines  # not run
+    numbers = [text.get_text() for text in axes.get_xticklabels() if text.get_position()[0] >= 6]
+    assert numbers[:4] == ["10", "30", "100", "300"]
     some = drawn(figures.share_solved(lines, SHOWN, rows=["slow", "her"]), "chick")
     assert [text.get_text() for text in some.texts] == ["slow", "her"]
 
 
 def test_every_row_has_a_name_at_its_end_and_a_look_of_its_own(lines):
-    axes = drawn(figures.share_solved(lines, SHOWN), "chick")
+    # Half of these are solved sooner than any of the baseline's, and the others not at all.
+    half = [line("new", "chick", seed, 12 if seed < 4 else 9999) for seed in range(8)]
+    axes = drawn(figures.share_solved([*lines, *half], SHOWN), "chick")
     names = {text.get_text(): text for text in axes.texts}
     # From below; of those that solve all, the faster is above.
     order = sorted(names, key=lambda name: names[name].get_position()[1])
-    assert order[0] == "slow"
-    assert order[-1] == "fast"
+    assert order == ["slow", "new", "her", "twin", "fast"]
     heights = np.sort([text.get_position()[1] for text in names.values()])
     assert np.diff(heights).min() >= figures.LABEL_HEIGHT - 1e-9
     looks = figures.looks(SHOWN._replace(rows=tuple(map(str, range(24))), baseline="5"))

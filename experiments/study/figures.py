@@ -73,16 +73,21 @@ def share_solved(lines: Sequence[Line], shown: Shown, rows: Sequence[str] | None
         }
         runs = [run for row in of_rows.values() for run in row]
         first = min((run["sampled"] for run in runs), default=2) / 2
-        axes.set_xscale("log", subs=[])
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        axes.xaxis.set_major_formatter(lambda programs, _: f"{programs:,.0f}")
-        axes.set_xlim(first, max((run["budget"] for run in runs), default=2))
+        scale_programs(axes, first, max((run["budget"] for run in runs), default=2))
         axes.set_ylim(-0.03, 1.03)
         ends = {row: draw_share(axes, of_row, first, look[row]) for row, of_row in of_rows.items()}
         points = {row: end[:2] for row, end in ends.items()}
         label_ends(axes, points, look, {row: end[2] for row, end in ends.items()})
     name_axes(figure, "programs sampled", "share of seeds solved")
     return figure
+
+
+def scale_programs(axes: Axes, first: float, last: float) -> None:
+    """Logarithmic, with numbers in full, 3, 30, 300 too where there is room."""
+    axes.set_xscale("log", subs=[])
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if last / first < 300 else (1,)))
+    axes.xaxis.set_major_formatter(lambda programs, _: f"{programs:,.0f}")
+    axes.set_xlim(first, last)
 
 
 def draw_share(
