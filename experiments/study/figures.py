@@ -1,6 +1,7 @@
 """Figures of the study: lines of runs or arrays in, a figure out, and of it an SVG."""
 
 import io
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from herjax.stats import unsolved_share
 from herjax.viewing.plotting import draw_ridge, spread
 
 # Told apart with any colour vision (Wong, 2011, doi 10.1038/nmeth.1618), his yellow and sky blue
-# left out, which white paper drowns; each colour comes again with another style.
+# left out, which white paper drowns. Neighbours differ in the style, too.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F5A00")
 STYLES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 INK = "#222222"
@@ -41,8 +42,9 @@ def looks(shown: Shown) -> dict[str, Look]:
     rows = [row for row in shown.rows if row != shown.baseline]
     first = 0 if shown.baseline is None else 1
     places = {row: first + i for i, row in enumerate(rows)}
+    both = math.lcm(len(COLOURS), len(STYLES))  # after so many the styles are shifted by one
     found = {
-        row: Look(COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)], 1.4)
+        row: Look(COLOURS[i % len(COLOURS)], STYLES[(i + i // both) % len(STYLES)], 1.4)
         for row, i in places.items()
     }
     if shown.baseline is not None:
