@@ -18,9 +18,9 @@ from herjax.runtime.files import write_atomically
 from herjax.stats import unsolved_share
 from herjax.viewing.plotting import draw_ridge, spread
 
-# Told apart with any colour vision (Wong, 2011, doi 10.1038/nmeth.1618), his yellow and sky blue
-# left out, which white paper drowns. Neighbours differ in the style, too.
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F5A00")
+# After Wong (2011, doi 10.1038/nmeth.1618), for any colour vision; darker, so that names in these
+# colours can be read on white. Neighbours differ in the style, too.
+COLOURS = ("#000000", "#0072B2", "#C65300", "#00805D", "#B5538A", "#5C3A00")
 STYLES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 INK = "#222222"
 PANEL = (3.4, 2.5)  # inches, of one picture
