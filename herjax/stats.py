@@ -1,8 +1,15 @@
-"""Honest statistics of success."""
+"""Honest statistics of success.
+
+SciPy is imported where it is needed: scipy.stats takes longer to import than all of herjax.
+"""
 
 import math
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def pass_at_k(samples: np.ndarray | int, correct: np.ndarray | int, k: int) -> np.ndarray:
@@ -44,3 +51,193 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
 def percent(fraction: float) -> str:
     """In words, rounded down: only what is right in every pixel is 100 %."""
     return f"{math.floor(1000 * fraction + 1e-3) / 10:.1f} %"
+
+
+# ---- How long it takes, with runs that ended at their budget unsolved ---------------------------
+
+
+class Runs(NamedTuple):
+    """Runs of one kind. Those not solved are right censored at their budget."""
+
+    sampled: ArrayLike  # [n] programs sampled until solved, or the whole budget
+    solved: ArrayLike  # bool [n]
+
+
+class Unsolved(NamedTuple):
+    """The share of runs still unsolved, a step function: each share holds from its time on."""
+
+    times: np.ndarray  # float64 [T], rising; 0, then all times at which a run ended
+    share: np.ndarray  # float64 [T], falling from 1
+    low: np.ndarray  # float64 [T], 95 % limits of each share by itself
+    high: np.ndarray  # float64 [T]
+
+
+class Median(NamedTuple):
+    """Of the programs to solve, with its 95 % interval; None is "not reached"."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class LogRank(NamedTuple):
+    z: float  # above 0 if the first sample is the faster; its square is the chi-square
+    p: float  # of both sides
+
+
+def unsolved_share(runs: Runs) -> Unsolved:
+    """Kaplan-Meier estimate with limits from Greenwood's variance of log(-log(share)).
+
+    Where the share is 1 or 0 that variance is not defined; there the limits are exact binomial
+    ones (Clopper and Pearson, 1934), of all n runs and of the d that were solved.
+
+    Kaplan and Meier (1958); Kalbfleisch and Prentice (1980), section 1.4.
+    """
+    from scipy import stats
+
+    sampled, solved = check_runs(runs)
+    curve = stats.ecdf(stats.CensoredData.right_censored(sampled, ~solved)).sf
+    with warnings.catch_warnings():  # of the shares 0 and 1
+        warnings.simplefilter("ignore", RuntimeWarning)
+        limits = curve.confidence_interval(method="log-log")
+    share = curve.probabilities
+    low, high = limits.low.probabilities, limits.high.probabilities
+    none_solved = 0.025 ** (1 / len(solved))
+    low, high = np.where(share >= 1, none_solved, low), np.where(share >= 1, 1, high)
+    if share[-1] <= 0:
+        low[-1], high[-1] = 0, min(1 - 0.025 ** (1 / solved.sum()), *high[:-1], 1)
+    begin = ([0], [1], [none_solved], [1])
+    parts = (curve.quantiles, share, low, high)
+    return Unsolved(*(np.concatenate(pair).astype(float) for pair in zip(begin, parts)))
+
+
+def median_to_solve(runs: Runs) -> Median:
+    """Kaplan-Meier median of the programs to solve: when half of the runs are solved.
+
+    The interval holds the times at which a share of one half is within the limits of
+    ``unsolved_share``: Brookmeyer and Crowley (1982), on the scale of log(-log(share)).
+    """
+    curve = unsolved_share(runs)
+    reached = ((curve.times[part <= 0.5 + 1e-9]) for part in (curve.share, curve.low, curve.high))
+    return Median(*(float(times[0]) if len(times) else None for times in reached))
+
+
+def log_rank(one: Runs, other: Runs) -> LogRank:
+    """Log-rank test that two samples take equally long (Mantel, 1966).
+
+    Samples that cannot differ, such as two in which nothing is solved, have z = 0 and p = 1.
+    """
+    from scipy import stats
+
+    samples = []
+    for runs in (one, other):
+        sampled, solved = check_runs(runs)
+        samples.append(stats.CensoredData.right_censored(sampled, ~solved))
+    with np.errstate(invalid="ignore"):  # 0 / 0 where they cannot differ
+        result = stats.logrank(*samples)
+    if np.isnan(result.statistic):
+        return LogRank(0.0, 1.0)
+    return LogRank(float(result.statistic), float(result.pvalue))
+
+
+def check_runs(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
+    """float64 [n] and bool [n].
+
+    Raises:
+      ValueError: without runs, at unequal lengths, or if a run has sampled nothing.
+    """
+    sampled, solved = np.asarray(runs.sampled, float), np.asarray(runs.solved, bool)
+    if sampled.ndim != 1 or sampled.shape != solved.shape or not len(sampled):
+        raise ValueError(f"{sampled.shape} numbers of programs for {solved.shape} runs")
+    if not np.all(sampled > 0):
+        raise ValueError(f"{sampled.min()} programs sampled")
+    return sampled, solved
+
+
+# ---- Differences --------------------------------------------------------------------------------
+
+
+def rate_difference(
+    successes: int, trials: int, other_successes: int, other_trials: int, z: float = 1.959964
+) -> tuple[float, float]:
+    """Interval of the difference of two success rates, 95 % by default (Newcombe, 1998, method 10).
+
+    Unlike a bootstrap it has a width where a rate is 0 or 1.
+
+    Raises:
+      ValueError: as ``wilson_interval``.
+    """
+    low, high = wilson_interval(successes, trials, z)
+    other_low, other_high = wilson_interval(other_successes, other_trials, z)
+    rate, other = successes / trials, other_successes / other_trials
+    below = math.hypot(rate - low, other_high - other)
+    above = math.hypot(high - rate, other - other_low)
+    return rate - other - below, rate - other + above
+
+
+def mean_difference(
+    one: ArrayLike, other: ArrayLike, resamples: int = 9999, seed: int = 0
+) -> tuple[float, float]:
+    """95 % BCa bootstrap interval of mean(one) - mean(other) (Efron, 1987).
+
+    For means; two solve rates, which are means of zeros and ones, have ``rate_difference``.
+
+    Args:
+      one: [n], at least two values.
+      other: [m], at least two values.
+      resamples: of both samples.
+      seed: of the resampling.
+
+    Returns:
+      The limits. If neither sample has any spread, then there is nothing to resample, and both
+      are the difference itself.
+    """
+    from scipy import stats
+
+    samples = tuple(np.asarray(values, float) for values in (one, other))
+    if min(len(values) for values in samples) < 2:
+        raise ValueError(f"{len(samples[0])} and {len(samples[1])} values; it takes two")
+    if all(np.ptp(values) == 0 for values in samples):
+        return (float(samples[0][0] - samples[1][0]),) * 2
+
+    def difference(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+        return np.mean(x, axis) - np.mean(y, axis)
+
+    interval = stats.bootstrap(
+        samples, difference, n_resamples=resamples, method="BCa", vectorized=True, rng=seed
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def fisher_exact(successes: int, trials: int, other_successes: int, other_trials: int) -> float:
+    """Two-sided p value that two success rates are equal (Fisher, 1935).
+
+    Raises:
+      ValueError: unless each has 0 <= successes <= trials.
+    """
+    from scipy import stats
+
+    for s, n in ((successes, trials), (other_successes, other_trials)):
+        if not 0 <= s <= n:
+            raise ValueError(f"{s} successes of {n} trials")
+    rows = [[successes, trials - successes], [other_successes, other_trials - other_successes]]
+    return float(stats.fisher_exact(rows).pvalue)
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """P values corrected for their number, in the order given (Holm, 1979).
+
+    The smallest of m is multiplied by m, the next by m - 1, and so on; none becomes smaller than
+    the one before it, or larger than 1.
+
+    Raises:
+      ValueError: if one is not in 0 .. 1.
+    """
+    values = np.asarray(p, float)
+    if not np.all((values >= 0) & (values <= 1)):
+        raise ValueError(f"p values {values.tolist()}")
+    order = np.argsort(values, kind="stable")
+    raised = values[order] * np.arange(len(values), 0, -1)
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(np.maximum.accumulate(raised), 1)
+    return corrected

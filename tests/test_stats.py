@@ -1,4 +1,7 @@
 import itertools
+import math
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +9,19 @@ import pytest
 
 from herjax.dsl.executor import OUTSIDE
 from herjax.dsl.ops import SOURCE_OPS
-from herjax.stats import pass_at_k, wilson_interval
+from herjax.stats import (
+    LogRank,
+    Runs,
+    fisher_exact,
+    holm,
+    log_rank,
+    mean_difference,
+    median_to_solve,
+    pass_at_k,
+    rate_difference,
+    unsolved_share,
+    wilson_interval,
+)
 from herjax.tasks.metrics import least_draws, pixel_accuracy
 from tests import referee
 
@@ -30,9 +45,146 @@ def test_wilson_interval_solves_its_equation():
         for p in wilson_interval(successes, trials):
             distance = abs(successes / trials - p)
             assert distance == pytest.approx(1.959964 * np.sqrt(p * (1 - p) / trials), abs=1e-9)
-    assert wilson_interval(20, 20)[0] == pytest.approx(0.84, abs=0.005)
+    assert wilson_interval(20, 20) == pytest.approx((0.8389, 1), abs=5e-5)
     with pytest.raises(ValueError, match="3 successes of 2"):
         wilson_interval(3, 2)
+
+
+# Weeks of remission of 42 children with leukaemia (Freireich et al., 1963), as any textbook of
+# survival analysis has them, such as Kleinbaum and Klein (2012), table 1.1.
+TREATED = Runs(
+    [6, 6, 6, 6, 7, 9, 10, 10, 11, 13, 16, 17, 19, 20, 22, 23, 25, 32, 32, 34, 35],
+    [relapse == "1" for relapse in "111010100110001100000"],
+)
+PLACEBO = Runs([1, 1, 2, 2, 3, 4, 4, 5, 5, 8, 8, 8, 8, 11, 11, 12, 12, 15, 17, 22, 23], [True] * 21)
+
+
+def test_kaplan_meier_as_published():
+    # Kleinbaum and Klein, section 2.II: remissions of the treated and their survival.
+    published = {6: 0.8571, 7: 0.8067, 10: 0.7529, 13: 0.6902, 16: 0.6275, 22: 0.5378, 23: 0.4482}
+    curve = unsolved_share(TREATED)
+    for week, share in published.items():
+        assert curve.share[curve.times == week] == pytest.approx([share], abs=5e-5)
+    assert curve.share[curve.times == 9] == curve.share[curve.times == 7]  # censored
+    assert curve.share[-1] == curve.share[curve.times == 23]
+    # By hand: log(-log(S)) +- z sqrt(sum d / (n (n - d))) / log(S) after the first three weeks.
+    share, variance = 18 / 21, 3 / (21 * 18)
+    spread = 1.959964 * np.sqrt(variance) / np.log(share)
+    limits = [share ** np.exp(sign * spread) for sign in (-1, 1)]
+    at = curve.times == 6
+    assert [curve.low[at][0], curve.high[at][0]] == pytest.approx(limits, abs=1e-6)
+
+
+def test_medians_as_published():
+    # As SAS prints them (PROC LIFETEST, whose limits are on the scale of log(-log(share)), too).
+    assert median_to_solve(TREATED) == (23, 13, None)
+    assert median_to_solve(PLACEBO) == (8, 4, 11)
+
+
+def test_log_rank_as_published():
+    slower, faster = log_rank(TREATED, PLACEBO), log_rank(PLACEBO, TREATED)
+    assert slower.z**2 == pytest.approx(16.79, abs=0.005)
+    assert slower.p == pytest.approx(4.17e-5, abs=1e-7)
+    assert slower.z < 0 < faster.z
+    assert faster.p == pytest.approx(slower.p)
+
+
+def test_log_rank_where_nothing_can_differ():
+    same, none = Runs([12] * 5, [True] * 5), Runs([672] * 5, [False] * 5)
+    assert log_rank(same, same) == log_rank(none, none) == LogRank(0, 1)
+    assert log_rank(same, none).p < 0.01
+
+
+def test_medians_of_runs_that_all_end_alike():
+    # Exact: that none of 6 exceeds the median, or all do, has the probability 2 / 64 = 0.03.
+    assert median_to_solve(Runs([12] * 6, [True] * 6)) == (12, 12, 12)
+    assert median_to_solve(Runs([12] * 5, [True] * 5)) == (12, 0, None)
+    assert median_to_solve(Runs([672] * 20, [False] * 20)) == (None, None, None)
+    half = Runs([10, 20, 672, 672], [True, True, False, False])
+    assert median_to_solve(half).value == 20  # half of the runs are solved by then
+
+
+def test_limits_where_all_or_none_are_solved_are_binomial():
+    curve = unsolved_share(Runs(np.arange(1, 21), [True] * 20))
+    assert curve.low[0] == pytest.approx(1 - 0.1684, abs=1e-4)  # 0 of 20
+    assert 1 - curve.high[-1] == pytest.approx(0.8316, abs=1e-4)  # 20 of 20, by Clopper-Pearson
+    assert curve.low[-1] == 0
+    never = unsolved_share(Runs([672] * 20, [False] * 20))
+    assert (never.times.tolist(), never.share.tolist()) == ([0, 672], [1, 1])
+    assert never.low[0] == never.low[1]
+    assert (1 - never.low[-1], never.high[-1]) == (pytest.approx(0.1684, abs=1e-4), 1)
+
+
+@pytest.mark.parametrize(
+    ("runs", "told"),
+    [
+        (Runs([], []), r"\(0,\) numbers"),
+        (Runs([1, 2], [True]), r"\(2,\) numbers of programs for \(1,\)"),
+        (Runs([4, 0], [True, True]), "0.0 programs"),
+        (Runs([4, np.nan], [True, True]), "nan programs"),
+    ],
+)
+def test_runs_that_cannot_be_are_rejected(runs, told):
+    for function in (unsolved_share, median_to_solve, lambda r: log_rank(PLACEBO, r)):
+        with pytest.raises(ValueError, match=told):
+            function(runs)
+
+
+def test_difference_of_rates_as_published():
+    # Newcombe (1998), table II, method 10: (a) 56/70 - 48/80, (b) 9/10 - 3/10, (e) 5/56 - 0/29,
+    # (h) 10/10 - 0/10.
+    published = {
+        (56, 70, 48, 80): (0.0524, 0.3339),
+        (9, 10, 3, 10): (0.1705, 0.8090),
+        (5, 56, 0, 29): (-0.0381, 0.1926),
+        (10, 10, 0, 10): (0.6075, 1.0000),
+    }
+    for counts, interval in published.items():
+        assert rate_difference(*counts) == pytest.approx(interval, abs=6e-5)
+    with pytest.raises(ValueError, match="0 successes of 0"):
+        rate_difference(3, 4, 0, 0)
+
+
+def test_difference_of_means_by_bootstrap():
+    rng = np.random.default_rng(3)
+    one, other = rng.normal(5, 1, 60), rng.normal(3, 2, 80)
+    low, high = mean_difference(one, other)
+    # Many values, normal: near Welch's interval, mean +- z * standard error.
+    error = 1.96 * np.sqrt(one.var(ddof=1) / 60 + other.var(ddof=1) / 80)
+    middle = one.mean() - other.mean()
+    assert [low, high] == pytest.approx([middle - error, middle + error], abs=0.04)
+    assert mean_difference(one, other) == (low, high)
+    assert mean_difference(one, other, seed=1) != (low, high)
+    mirrored = mean_difference(other, one)
+    assert mirrored == pytest.approx((-high, -low), abs=0.05)
+    assert mean_difference([2, 2], [0.5, 0.5, 0.5]) == (1.5, 1.5)
+    with pytest.raises(ValueError, match="2 and 1 values"):
+        mean_difference([1, 2], [3])
+
+
+def test_fisher_exact_as_published():
+    # The lady tasting tea (Fisher, 1935): (1 + 16 + 16 + 1) / 70 of the outcomes are as unlikely.
+    assert fisher_exact(3, 4, 1, 4) == pytest.approx(34 / 70)
+    assert fisher_exact(10, 12, 3, 18) == pytest.approx(0.0005367, abs=5e-8)  # Fisher, 1962, twins
+    assert fisher_exact(20, 20, 0, 20) == pytest.approx(2 / math.comb(40, 20))
+    assert fisher_exact(20, 20, 20, 20) == 1
+    with pytest.raises(ValueError, match="5 successes of 4"):
+        fisher_exact(1, 4, 5, 4)
+
+
+def test_holm_by_hand():
+    # In order 0.005 * 4, 0.01 * 3, 0.03 * 2, and 0.04 * 1, which is less than 0.06.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == pytest.approx([1, 1])
+    assert len(holm([])) == 0
+    for p in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match="p values"):
+            holm([0.5, p])
+
+
+def test_scipy_is_loaded_when_it_is_needed():
+    code = "import sys, herjax; sys.exit('scipy.stats' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_pixel_accuracy_counts_only_the_canvas():
