@@ -131,11 +131,13 @@ def longer_dream(
 
 def grpo_advantage(reward: Array) -> Array:
     """Deviation from the mean reward [P], in standard deviations (GRPO, 2402.03300)."""
+    reward = reward - reward[0]  # equal ones are exactly 0: Adam makes a step of any rounding error
     return (reward - jnp.mean(reward)) / (jnp.std(reward, ddof=1) + 1e-4)
 
 
 def rloo_advantage(reward: Array) -> Array:
     """Reward [P] less the mean of the others' (RLOO, 2402.14740)."""
+    reward = reward - reward[0]  # as in ``grpo_advantage``
     return (reward - jnp.mean(reward)) * len(reward) / (len(reward) - 1)
 
 
