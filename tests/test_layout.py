@@ -15,7 +15,7 @@ ORDER = {
     "decoder": "layers embedding model costs sampler weights",
     "learning": (
         "selection config train recombination attempts learner hindsight epoch adaptation"
-        " population pretraining"
+        " population rivals pretraining"
     ),
     "viewing": "story plotting report",
     "commands": "flags cli member live_view summary her_adapt pretrain show",

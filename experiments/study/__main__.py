@@ -9,6 +9,7 @@ import pathlib
 import jax
 from absl import flags
 
+from experiments.study import pages
 from experiments.study.run import Study
 from experiments.study.tables import SCALES, tables
 from herjax.commands import cli
@@ -19,6 +20,10 @@ SCALE = flags.DEFINE_enum(
 )
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the lines, one a run; default docs/study/SCALE."
+)
+RENDER_ONLY = flags.DEFINE_bool("render_only", False, "Make no runs: only the pages.")
+AGAIN = flags.DEFINE_bool(
+    "animate", False, "Make some runs again, for ridges and animations of tables with rivals."
 )
 LIST = flags.DEFINE_bool("list_tables", False, "Print all tables, and leave.")
 flags.adopt_module_key_flags(cli)  # into --help
@@ -38,8 +43,14 @@ def main(_):
     cli.use_devices(cpu_devices=os.cpu_count() or 1)
     jax.config.update("jax_enable_compilation_cache", False)  # each program runs once
     study = Study(pathlib.Path(WORKDIR.value or f"docs/study/{SCALE.value}"), cli.say)
+    docs = pathlib.Path("docs/study")
     for name in names:
-        study.make(known[name])
+        if not RENDER_ONLY.value:
+            study.make(known[name])
+        if AGAIN.value and known[name].baseline == "hindsight":
+            pages.write_ridges(study, known[name], docs)
+            pages.write_animations(study, known[name], docs)
+        pages.write_page(study, known[name], SCALE.value, docs)
 
 
 if __name__ == "__main__":

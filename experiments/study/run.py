@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import herjax
-from experiments.study.tables import Block, Row, Table
+from experiments.study.tables import UNTRAINED, Block, Row, Table
 from herjax.commands import cli
 from herjax.commands.flags import FUNCTIONS, to_json
 from herjax.decoder.weights import Pretrained, pretrained_for
@@ -22,8 +22,9 @@ from herjax.learning.adaptation import Result
 from herjax.learning.attempts import attempt
 from herjax.learning.config import AdaptConfig
 from herjax.learning.population import CHUNK, Population, by_canvas
-from herjax.learning.pretraining import PretrainConfig, evaluate
+from herjax.learning.pretraining import PretrainConfig, evaluate, init_params
 from herjax.runtime import program_cache
+from herjax.runtime.sharding import make_mesh
 from herjax.tasks.random import TaskConfig
 from herjax.tasks.suite import Picture, pictures, tuning_pictures
 from herjax.tasks.task import Task, canvas_side, pad_task
@@ -111,14 +112,18 @@ class Study:
 
     def _make_row(self, table: Table, row: Row, block: Block, jobs: list[tuple[str, int]]) -> None:
         config = self.settled(row, block)
-        given = herjax.load_pretrained(row.model) if row.model else None
+        given = decoder_of(row)
         shapes = [self.named[picture].target.shape for picture, _ in jobs]
         decoders = [given or pretrained_for(shape) for shape in shapes]
         sides = [decoder.model.config.max_side for decoder in decoders]
         for members in by_canvas(shapes, sides):
             mine, decoder = [jobs[i] for i in members], decoders[members[0]]
-            made = self._sampled if table.samples else self._adapted
-            for line in made(table, row, block, config, decoder, mine):
+            made = (
+                self._sampled(config, decoder, mine)
+                if table.samples
+                else self._adapted(row.learner, config, decoder, mine, table.held_out)
+            )
+            for line in made:
                 line = {
                     "table": table.name,
                     "row": row.name,
@@ -129,8 +134,8 @@ class Study:
                     "date": datetime.date.today().isoformat(),
                 }
                 cli.append_line(self.folder / f"{table.name}.jsonl", line)
-            pictures = len({picture for picture, _ in mine})
-            self.say(f"{table.name}: {row.name}: {len(mine)} runs of {pictures} pictures")
+            different = len({picture for picture, _ in mine})
+            self.say(f"{table.name}: {row.name}: {len(mine)} runs of {different} pictures")
             program_cache.clear()
 
     def _task(self, picture: str) -> Task:
@@ -139,25 +144,25 @@ class Study:
 
     def _adapted(
         self,
-        table: Table,
-        row: Row,
-        block: Block,
+        learner: str,
         config: AdaptConfig,
         decoder: Pretrained,
         jobs: list[tuple[str, int]],
+        held_out_seeds: int,
     ) -> Iterator[dict]:
+        """Adaptations as one population; of some seeds, what else the model can do after it."""
         keys = jnp.stack([jax.random.key(seed) for _, seed in jobs])
         population = Population(
             decoder,
             [self._task(picture) for picture, _ in jobs],
             keys,
             config,
-            learner=FUNCTIONS["learner"][row.learner],
-            mesh=cli.mesh(len(jobs)),
+            learner=FUNCTIONS["learner"][learner],
+            mesh=make_mesh({"data": min(len(jax.devices()), len(jobs)), "model": 1}),
             slots=SLOTS,
         )
         seconds, epochs = np.zeros(len(jobs)), np.zeros(len(jobs), int)
-        before = held_out(decoder) if table.held_out else None
+        before = held_out(decoder) if held_out_seeds else None
         self.stopwatch.lap()
         while not population.done:
             advances = population.advance(CHUNK)
@@ -173,28 +178,15 @@ class Study:
                 result = population.result(advance)
                 line = {"picture": picture, "seed": seed, **summary_of(result, config)}
                 line["seconds"] = round(float(seconds[advance.member]), 3)
-                if before and seed < table.held_out:
+                if before and seed < held_out_seeds:
                     line |= {"held_out_before": before, "held_out_after": held_out(result.adapted)}
                 yield line
             self.stopwatch.lap()  # this is nobody's share
 
     def _sampled(
-        self,
-        table: Table,
-        row: Row,
-        block: Block,
-        config: AdaptConfig,
-        decoder: Pretrained,
-        jobs: list[tuple[str, int]],
+        self, config: AdaptConfig, decoder: Pretrained, jobs: list[tuple[str, int]]
     ) -> Iterator[dict]:
-        """Programs of the unadapted decoder, its distribution as it is."""
-        config = dataclasses.replace(
-            config,
-            programs=(table.samples,),
-            min_distinct=0.0,
-            partners=0,
-            colour_permutations=False,
-        )
+        """Programs of the unadapted decoder, as many an epoch."""
         run = jax.jit(
             lambda params, task, key: attempt(decoder.model, params, task, config, key).accuracy
         )
@@ -204,7 +196,7 @@ class Study:
             key = jax.random.key(seed)
             chunks = [
                 np.asarray(run(decoder.params, task, jax.random.fold_in(key, i)))
-                for i in range(block.budget // table.samples)
+                for i in range(config.max_epochs)
             ]
             first, accuracy = chunks[0], np.concatenate(chunks)
             yield {
@@ -218,6 +210,15 @@ class Study:
                 "best_of_first": round(float(first.max()), 4),
                 "mean_accuracy": round(float(accuracy.mean()), 4),
             }
+
+
+def decoder_of(row: Row) -> Pretrained | None:
+    """The model of a row; None for the shipped base of the size of a picture."""
+    if row.model != UNTRAINED:
+        return herjax.load_pretrained(row.model) if row.model else None
+    base = herjax.load_pretrained("base")
+    params = jax.jit(init_params, static_argnums=0)(base.model.config, jax.random.key(0))
+    return Pretrained(base.model, params, {"sha256": UNTRAINED})
 
 
 def summary_of(result: Result, config: AdaptConfig) -> dict[str, Any]:

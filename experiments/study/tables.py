@@ -29,11 +29,16 @@ LEARNERS = (
     "entropic",
     "max-at-k",
 )
+UNTRAINED = "untrained"  # the shape of base, random weights
+MODELS = ("base", "base-weak-1", "base-weak-2", "base-weak-3", UNTRAINED)
 TUNING = ("tuning-0", "tuning-1", "tuning-grid-0", "tuning-even-0")
 STRIPES = ("9-vertical-lines",)
 SQUARES = ("12-squares", "16-squares", "25-squares")
 PLAIN = AdaptConfig.plain()
 DEFAULT = AdaptConfig()
+UNADAPTED = AdaptConfig.plain(
+    programs=(256,), temperatures=(1.0,), min_distinct=0.0, colour_permutations=False
+)
 
 
 class Row(NamedTuple):
@@ -54,6 +59,11 @@ class Block(NamedTuple):
     budget: int  # programs sampled
 
 
+# What plain HER and what the default draw in seconds, but not at once.
+OF_PLAIN = (Block((*STRIPES, "12-squares", "16-squares"), 20, 1_344),)
+OF_DEFAULT = (Block(("25-squares", "chick"), 20, 672),)
+
+
 class Table(NamedTuple):
     """A question, and the runs that answer it."""
 
@@ -63,7 +73,7 @@ class Table(NamedTuple):
     blocks: tuple[Block, ...]
     baseline: str | None = None  # the row that others are compared with
     held_out: int = 0  # of so many seeds: held-out pass@8 before and after
-    samples: int = 0  # instead of adapting, this many programs of the unadapted model
+    samples: bool = False  # programs of the unadapted model, an epoch at a time
 
 
 def changed(config: AdaptConfig, **changes: object) -> AdaptConfig:
@@ -105,13 +115,13 @@ def _pictures(small: bool) -> list[Table]:
         Table(
             "support",
             "Is the picture outside the base's reach at all, without learning?",
-            (Row("temperature 1", changed(DEFAULT, temperatures=(1.0,))),),
+            (Row("temperature 1", UNADAPTED),),
             (
                 Block(ten, 1, 65_536),
                 Block(("36-squares", "49-squares", "64-squares"), 1, 4_096 if small else 65_536),
                 Block(("81-squares", "100-squares"), 1, 1_024 if small else 65_536),
             ),
-            samples=256,
+            samples=True,
         ),
         Table(
             "her",
@@ -127,11 +137,15 @@ def _pictures(small: bool) -> list[Table]:
         Table(
             "weaker",
             "How good must the base be?",
-            tuple(
-                Row(name, model=name)
-                for name in ("base", "base-weak-1", "base-weak-2", "base-weak-3")
-            ),
+            tuple(Row(name, model=name) for name in MODELS),
             (Block((*STRIPES, *SQUARES), 20, 672),),
+            baseline="base",
+        ),
+        Table(
+            "weaker-plain",
+            "How good must the base be for plain HER?",
+            tuple(Row(name, PLAIN, model=name) for name in MODELS),
+            OF_PLAIN,
             baseline="base",
         ),
     ]
@@ -139,78 +153,97 @@ def _pictures(small: bool) -> list[Table]:
 
 def _steps(small: bool) -> list[Table]:
     """What each step of the default is worth."""
-    two = (Block(("25-squares", "chick"), 20, 672),)
-    plain = (Block((*STRIPES, "12-squares", "16-squares"), 20, 1_344),)
-    return [
-        Table(
-            "reward",
-            "Plain HER: is the reward needed, for the order or for the choice?",
-            (
-                Row("best, sorted", PLAIN),
-                Row("best, shuffled", changed(PLAIN, order=order_shuffled)),
-                Row("best, reversed", changed(PLAIN, order=order_reversed)),
-                Row("diverse, sorted", changed(PLAIN, select=select_diverse)),
-                Row("all, sorted", changed(PLAIN, select=select_all)),
-                Row("all, shuffled", changed(PLAIN, select=select_all, order=order_shuffled)),
-            ),
-            plain,
-            baseline="best, sorted",
+    stages, augmentations = _stage_tables(), _augmentation_tables()
+    return [_reward(), *stages, _sampling(small), _learning(), *augmentations, _memory(small)]
+
+
+def _reward() -> Table:
+    """Order and choice."""
+    return Table(
+        "reward",
+        "Plain HER: is the reward needed, for the order or for the choice?",
+        (
+            Row("best, sorted", PLAIN),
+            Row("best, shuffled", changed(PLAIN, order=order_shuffled)),
+            Row("best, reversed", changed(PLAIN, order=order_reversed)),
+            Row("diverse, sorted", changed(PLAIN, select=select_diverse)),
+            Row("all, sorted", changed(PLAIN, select=select_all)),
+            Row("all, shuffled", changed(PLAIN, select=select_all, order=order_shuffled)),
         ),
+        OF_PLAIN,
+        baseline="best, sorted",
+    )
+
+
+def _stage_tables() -> list[Table]:
+    """The steps of an epoch."""
+    return [
         Table(
             "stages",
             "Which step of an epoch matters?",
             (
                 Row("default"),
-                Row("first program of a picture", changed(DEFAULT, distinct=keep_first)),
-                Row("every program of a picture", changed(DEFAULT, distinct=keep_all)),
-                Row("without novelty", changed(DEFAULT, novelty=False)),
-                Row("pruned, not canonical", changed(DEFAULT, rewrite=pruned_program)),
-                Row("as said, not pruned", changed(DEFAULT, rewrite=program_as_said)),
-                Row("without heat", changed(DEFAULT, min_distinct=0.0)),
+                *_stages(DEFAULT),
             ),
-            two,
+            OF_DEFAULT,
             baseline="default",
         ),
         Table(
-            "sampling",
-            "How many programs an epoch, how hot?",
-            (
-                Row("12 an epoch, 0.9"),
-                *(
-                    Row(
-                        f"{n} an epoch, 0.9",
-                        changed(DEFAULT, programs=(n,), partners=min(15, n + 3)),
-                    )
-                    for n in ((4, 32, 96) if small else (4, 8, 32, 96, 224))
-                ),
-                *(
-                    Row(f"12 an epoch, {t:g}", changed(DEFAULT, temperatures=(t,)))
-                    for t in (0.5, 0.7, 1.1, 1.3)
-                ),
+            "stages-plain",
+            "Which step of an epoch matters to plain HER?",
+            (Row("plain HER", PLAIN), *_stages(PLAIN)),
+            OF_PLAIN,
+            baseline="plain HER",
+        ),
+    ]
+
+
+def _sampling(small: bool) -> Table:
+    """Exploration."""
+    return Table(
+        "sampling",
+        "How many programs an epoch, how hot?",
+        (
+            Row("12 an epoch, 0.9"),
+            *(
                 Row(
-                    "6 at 0.6, 6 at 1.2", changed(DEFAULT, programs=(6, 6), temperatures=(0.6, 1.2))
-                ),
+                    f"{n} an epoch, 0.9",
+                    changed(DEFAULT, programs=(n,), partners=min(15, n + 3)),
+                )
+                for n in ((4, 32, 96) if small else (4, 8, 32, 96, 224))
             ),
-            two,
-            baseline="12 an epoch, 0.9",
-        ),
-        Table(
-            "learning",
-            "How much learning, and when do the samples collapse?",
-            (
-                Row("default"),
-                *(
-                    Row(f"rate {r:g}", changed(DEFAULT, learning_rate=r))
-                    for r in (1e-4, 3e-4, 3e-3)
-                ),
-                *(Row(f"{n} passes", changed(DEFAULT, passes=n)) for n in (2, 4)),
-                Row("best half, not quarter", changed(DEFAULT, fraction=0.5)),
-                Row("replay of the kept", changed(DEFAULT, novelty=False, keep=16)),
-                Row("4 fresh tasks a minibatch", changed(DEFAULT, fresh=4)),
+            *(
+                Row(f"12 an epoch, {t:g}", changed(DEFAULT, temperatures=(t,)))
+                for t in (0.5, 0.7, 1.1, 1.3)
             ),
-            two,
-            baseline="default",
+            Row("6 at 0.6, 6 at 1.2", changed(DEFAULT, programs=(6, 6), temperatures=(0.6, 1.2))),
         ),
+        OF_DEFAULT,
+        baseline="12 an epoch, 0.9",
+    )
+
+
+def _learning() -> Table:
+    """Collapse."""
+    return Table(
+        "learning",
+        "How much learning, and when do the samples collapse?",
+        (
+            Row("default"),
+            *(Row(f"rate {r:g}", changed(DEFAULT, learning_rate=r)) for r in (1e-4, 3e-4, 3e-3)),
+            *(Row(f"{n} passes", changed(DEFAULT, passes=n)) for n in (2, 4)),
+            Row("best half, not quarter", changed(DEFAULT, fraction=0.5)),
+            Row("replay of the kept", changed(DEFAULT, novelty=False, keep=16)),
+            Row("4 fresh tasks a minibatch", changed(DEFAULT, fresh=4)),
+        ),
+        OF_DEFAULT,
+        baseline="default",
+    )
+
+
+def _augmentation_tables() -> list[Table]:
+    """The augmentations."""
+    return [
         Table(
             "augmentation",
             "Is augmentation helpful?",
@@ -232,21 +265,37 @@ def _steps(small: bool) -> list[Table]:
                 Row("symmetries", changed(PLAIN, colour_permutations=False, symmetries=True)),
                 Row("both", changed(PLAIN, symmetries=True)),
             ),
-            (Block((*STRIPES, "12-squares", "16-squares"), 20, 1_344),),
+            OF_PLAIN,
             baseline="colours",
         ),
-        Table(
-            "memory",
-            "What extends the reach, search or learning?",
-            _memory_rows(),
-            (
-                Block(("25-squares",), 20, 672),
-                Block(("49-squares",), 10, 192 if small else 672),
-                *(() if small else (Block(("36-squares", "64-squares", "100-squares"), 10, 672),)),
-            ),
-            baseline="15 partners, 4 kept",
-        ),
     ]
+
+
+def _memory(small: bool) -> Table:
+    """Partners, kept programs, and learning."""
+    return Table(
+        "memory",
+        "What extends the reach, search or learning?",
+        _memory_rows(),
+        (
+            Block(("25-squares",), 20, 672),
+            Block(("49-squares",), 10, 192 if small else 672),
+            *(() if small else (Block(("36-squares", "64-squares", "100-squares"), 10, 672),)),
+        ),
+        baseline="15 partners, 4 kept",
+    )
+
+
+def _stages(config: AdaptConfig) -> tuple[Row, ...]:
+    """A row each without one of the steps."""
+    return (
+        Row("first program of a picture", changed(config, distinct=keep_first)),
+        Row("every program of a picture", changed(config, distinct=keep_all)),
+        Row("without novelty", changed(config, novelty=False)),
+        Row("pruned, not canonical", changed(config, rewrite=pruned_program)),
+        Row("as said, not pruned", changed(config, rewrite=program_as_said)),
+        Row("without heat", changed(config, min_distinct=0.0)),
+    )
 
 
 def _memory_rows() -> tuple[Row, ...]:

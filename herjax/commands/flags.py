@@ -8,15 +8,16 @@ from typing import Any
 
 from absl import flags
 
-from herjax.dsl import canonical
-from herjax.learning import hindsight, rivals, selection
+from herjax.dsl.canonical import canonical_program, program_as_said, pruned_program
+from herjax.learning import rivals, selection
+from herjax.learning.hindsight import hindsight
 
 flags.disclaim_key_flags()  # they are those of the module that calls, for its --help
 
 # The functions that a field may hold, and the learners, by their names on the command line.
 FUNCTIONS: dict[str, dict[str, Callable]] = {
     "learner": {
-        "hindsight": hindsight.hindsight,
+        "hindsight": hindsight,
         "best-of-n": rivals.best_of_n,
         "self-training": rivals.self_training,
         "hindsight+self-training": rivals.hindsight_and_self_training,
@@ -28,9 +29,9 @@ FUNCTIONS: dict[str, dict[str, Callable]] = {
         "max-at-k": rivals.max_at_k,
     },
     "rewrite": {
-        "canonical": canonical.canonical_program,
-        "pruned": canonical.pruned_program,
-        "as-said": canonical.program_as_said,
+        "canonical": canonical_program,
+        "pruned": pruned_program,
+        "as-said": program_as_said,
     },
     "distinct": {
         "shortest": selection.keep_shortest,

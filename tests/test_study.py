@@ -1,0 +1,148 @@
+"""The study: what its tables declare, and how their runs are made and resumed."""
+
+import dataclasses
+import json
+
+import pytest
+
+from experiments.study.run import Study, settings_hash
+from experiments.study.tables import (
+    LEARNERS,
+    RATES,
+    SCALES,
+    TUNING,
+    Block,
+    Row,
+    Table,
+    changed,
+    tables,
+)
+from herjax.commands.flags import FUNCTIONS
+from herjax.learning.config import AdaptConfig
+from herjax.tasks.suite import pictures, tuning_pictures
+from tests.command_line import run_quickly
+
+PLAIN = AdaptConfig.plain(programs=(4,), minibatch=2, max_draws=4)
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study(tmp_path / "lines", lambda *_: None)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_table_can_be_run_with_equal_programs_for_every_row(study, scale):
+    for table in tables(scale).values():
+        names = [row.name for row in table.rows]
+        assert len(set(names)) == len(names)
+        assert table.baseline is None or table.baseline in names
+        shown = [picture for block in table.blocks for picture in block.pictures]
+        assert len(set(shown)) == len(shown)
+        for row in table.rows:
+            assert row.learner in FUNCTIONS["learner"]
+            for block in table.blocks:
+                config = study.settled(row._replace(trials=None), block)
+                assert config.max_epochs * config.sampled == block.budget
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_learning_rates_are_tried_alike_and_on_no_picture_of_another_table(scale):
+    assert not {*TUNING} & {*pictures()}
+    assert {*TUNING} <= {*tuning_pictures()}
+    for table in tables(scale).values():
+        shown = {picture for block in table.blocks for picture in block.pictures}
+        if table.name.startswith("trials"):
+            assert shown <= {*TUNING}
+            tried = [(row.learner, row.config.learning_rate) for row in table.rows]
+            assert sorted(tried) == sorted((name, rate) for name in LEARNERS for rate in RATES)
+        else:
+            assert shown <= {*pictures()}
+            assert {row.trials for row in table.rows} <= {None, *tables(scale)}
+
+
+def test_claims_have_twenty_seeds_or_ten_of_large_pictures():
+    for table in tables("small").values():
+        large = {f"{n}-squares" for n in (36, 49, 64, 81, 100)}
+        for block in table.blocks:
+            if table.baseline is not None or table.name == "her":
+                assert block.seeds >= (10 if large & {*block.pictures} else 20)
+
+
+def test_changed_changes_what_it_says_alone():
+    config = changed(PLAIN, learning_rate=0.5)
+    assert config == dataclasses.replace(PLAIN, learning_rate=0.5)
+
+
+def read(study, name):
+    return [json.loads(line) for line in (study.folder / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_runs_are_made_once_and_again_if_their_settings_change(study, tiny_weights):
+    row = Row("grpo", PLAIN, "grpo-solved", model=str(tiny_weights))
+    table = Table("own", "?", (row,), (Block(("9-squares",), 2, 8),))
+    study.make(table._replace(blocks=(Block(("9-squares",), 1, 8),)))
+    first = read(study, "own")
+    assert [line["seed"] for line in first] == [0]
+    study.make(table)  # the second seed is missing
+    lines = read(study, "own")
+    assert lines[:1] == first
+    assert [line["seed"] for line in lines] == [0, 1]
+    for line in lines:
+        assert (line["sampled"], line["epochs"], line["budget"]) == (8, 2, 8)
+        assert line["run"] == 8
+        assert len(line["best"]) == len(line["length"]) == 2
+        assert line["best"][-1] == line["accuracy"] < 1
+        assert 0 < line["distinct"] <= 1
+    study.make(table)
+    assert read(study, "own") == lines
+    other = table._replace(rows=(row._replace(config=changed(PLAIN, passes=2)),))
+    assert study.lines(other) == []
+    assert len(study.lines(table)) == 2
+
+
+def test_the_learning_rate_is_that_of_the_fewest_programs_then_of_the_more_accurate(study):
+    row = Row("rloo", PLAIN, "rloo", trials="trials")
+    with pytest.raises(ValueError, match="rloo needs its trials first: --table=trials"):
+        study.chosen_rate(row)
+    cases = [("rloo 0.0001", 90, 0.9), ("rloo 0.0003", 80, 0.7), ("rloo 0.001", 80, 0.8)]
+    cases.append(("grpo 0.0001", 10, 1.0))
+    with (study.folder / "trials.jsonl").open("w") as file:
+        for name, sampled, accuracy in cases:
+            line = {"row": name, "sampled": sampled, "accuracy": accuracy}
+            file.write(json.dumps(line) + "\n")
+    assert study.chosen_rate(row) == 1e-3
+    assert study.settled(row, Block(("chick",), 1, 8)).learning_rate == 1e-3
+
+
+def test_all_that_a_run_depends_on_is_in_its_settings():
+    block, row = Block(("chick",), 1, 8), Row("a", PLAIN)
+    base = settings_hash(PLAIN, row, block)
+    assert base == settings_hash(PLAIN, row._replace(name="b"), block._replace(seeds=9))
+    others = [
+        settings_hash(changed(PLAIN, order=FUNCTIONS["order"]["reversed"]), row, block),
+        settings_hash(PLAIN, row._replace(learner="rloo"), block),
+        settings_hash(PLAIN, row._replace(model="base"), block),
+        settings_hash(PLAIN, row, block._replace(budget=16)),
+    ]
+    assert len({base, *others}) == 5
+
+
+def test_samples_of_the_unadapted_model_are_counted(study, tiny_weights):
+    row = Row("T 1", changed(PLAIN, programs=(8,)), model=str(tiny_weights))
+    table = Table("support", "?", (row,), (Block(("9-squares",), 1, 24),), samples=True)
+    study.make(table)
+    (line,) = read(study, "support")
+    assert (line["samples"], line["first"], line["correct"]) == (24, 8, 0)
+    assert 0 < line["mean_accuracy"] <= line["accuracy"] < 1
+    assert line["best_of_first"] <= line["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [("--table=nosuch", "no table 'nosuch': choose from support, her,"), ("--scale=big", "small")],
+)
+def test_bad_input_is_one_line(argument, words, tmp_path):
+    code, out, err = run_quickly("study", argument, f"--workdir={tmp_path / 'lines'}")
+    assert code in (1, 2)
+    assert words in out + err
+    assert not (tmp_path / "lines").exists()
