@@ -90,10 +90,15 @@ def test_her_adapt_keeps_a_finished_run_and_refuses_another_in_its_folder(adapte
     code, _, err = run_quickly("her_adapt", *arguments, f"--workdir={workdir}", "--seed=1")
     assert code == 2
     assert "holds another run (different seeds)" in err
+    code, _, err = run_quickly("her_adapt", *arguments, f"--workdir={workdir}", "--learner=rloo")
+    assert code == 2
+    assert "holds another run (different learner)" in err
     assert contents(workdir) == before
 
 
-@pytest.mark.parametrize("options", [["--plain"], ["--learning_rate=0", "--keep=0"]])
+@pytest.mark.parametrize(
+    "options", [["--plain", "--learner=best-of-n"], ["--learning_rate=0", "--keep=0"]]
+)
 def test_without_kept_programs_there_are_checkpoints_too(tiny_weights, tmp_path, options):
     arguments = [
         "--task=9-squares",
@@ -108,6 +113,8 @@ def test_without_kept_programs_there_are_checkpoints_too(tiny_weights, tmp_path,
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["programs_sampled"] == 8
     assert (result["programs_run"] == 8) == ("--plain" in options)
+    learner = json.loads((tmp_path / "run" / "run.json").read_text())["learner"]
+    assert learner == ("best-of-n" if "--plain" in options else "hindsight")
     assert list((tmp_path / "run" / "checkpoints").rglob("2"))
 
 

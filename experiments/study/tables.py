@@ -18,7 +18,7 @@ from herjax.learning.selection import (
 
 SCALES = ("small", "full")
 # Learning rates that every learner is tried with, on pictures that are in no other table.
-RATES = (1e-4, 3e-4, 1e-3)
+RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 LEARNERS = (
     "hindsight",
     "self-training",
