@@ -154,7 +154,8 @@ def _pictures(small: bool) -> list[Table]:
 def _steps(small: bool) -> list[Table]:
     """What each step of the default is worth."""
     stages, augmentations = _stage_tables(), _augmentation_tables()
-    return [_reward(), *stages, _sampling(small), _learning(), *augmentations, _memory(small)]
+    sampling = [_sampling(small), _sampling_plain()]
+    return [_reward(), *stages, *sampling, _learning(), *augmentations, _memory(small)]
 
 
 def _reward() -> Table:
@@ -220,6 +221,23 @@ def _sampling(small: bool) -> Table:
         ),
         OF_DEFAULT,
         baseline="12 an epoch, 0.9",
+    )
+
+
+def _sampling_plain() -> Table:
+    """Exploration of plain HER, as the source has it: many or few an epoch, hot and cold."""
+    counts = [
+        Row(f"{n} an epoch, 0.9", changed(PLAIN, programs=(n,)))
+        for n in (32, 4, 8, 16, 64, 128, 256)
+    ]
+    heats = [Row(f"32 an epoch, {t:g}", changed(PLAIN, temperatures=(t,))) for t in (0.5, 1.2)]
+    mixed = changed(PLAIN, programs=(2, 30), temperatures=(0.1, 0.9))
+    return Table(
+        "sampling-plain",
+        "How many programs an epoch does plain HER need, how hot?",
+        (*counts, *heats, Row("2 at 0.1, 30 at 0.9", mixed)),
+        tuple(block._replace(budget=1_280) for block in OF_PLAIN),
+        baseline="32 an epoch, 0.9",
     )
 
 
