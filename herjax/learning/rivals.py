@@ -272,7 +272,7 @@ def _ascend(
         return jax.lax.fori_loop(0, jnp.where(solved, 0, steps), step, (train, jnp.float32(0.0)))
 
     train, loss = _by_length(tokens, one_pass, train)
-    return Update(train, loss, attempts.sampled & ~solved)
+    return Update(train, loss, jnp.broadcast_to(~solved, attempts.new.shape))
 
 
 def _by_length(tokens: Array, one_pass: Callable, train: TrainState) -> tuple[TrainState, Array]:
