@@ -31,7 +31,10 @@ LEARNERS = (
 )
 UNTRAINED = "untrained"  # the shape of base, random weights
 MODELS = ("base", "base-weak-1", "base-weak-2", "base-weak-3", UNTRAINED)
-TUNING = ("tuning-0", "tuning-1", "tuning-grid-0", "tuning-even-0")
+TUNING = (
+    *(f"tuning-{i}" for i in range(4)),
+    *(f"tuning-{kind}-{i}" for kind in ("grid", "even") for i in range(2)),
+)
 STRIPES = ("9-vertical-lines",)
 SQUARES = ("12-squares", "16-squares", "25-squares")
 PLAIN = AdaptConfig.plain()
