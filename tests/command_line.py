@@ -38,18 +38,21 @@ def run(module, *arguments):
 
 
 @functools.cache
-def _warm():
+def _warm(number=0):
     streams = {"stdin": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     process = start("warm", package="tests", environment=ENVIRONMENT, **streams)
     atexit.register(process.kill)
     return process
 
 
-def run_quickly(module, *arguments):
-    """As ``run``, in a fork of a process that has imported herjax: for commands that soon end."""
+def run_quickly(module, *arguments, number=0):
+    """As ``run``, in a fork of a process that has imported herjax: for commands that soon end.
+
+    Commands that run at the same time are forks of different processes, by ``number``.
+    """
     with tempfile.TemporaryDirectory() as folder:
         files = [f"{folder}/out", f"{folder}/err"]
-        process = _warm()
+        process = _warm(number)
         process.stdin.write(json.dumps([module, [*map(str, arguments)], *files]) + "\n")
         process.stdin.flush()
         code = int(process.stdout.readline())

@@ -7,8 +7,9 @@ import herjax
 from herjax.decoder.sampler import Samples
 from herjax.dsl.ops import PIXEL
 from herjax.learning import attempts as attempts_module
-from herjax.learning.attempts import attempt, is_remembered, keep_shortest, picture_hash, remember
+from herjax.learning.attempts import attempt, is_remembered, picture_hash, remember
 from herjax.learning.config import AdaptConfig
+from herjax.learning.selection import keep_all, keep_first, keep_shortest
 from herjax.tasks.task import pad_task
 from tests import referee
 from tests.settings import CONFIG
@@ -38,16 +39,21 @@ def test_picture_hash_tells_pictures_apart():
     assert (np.asarray(hash_all(pictures[:5])) == np.asarray(hash_all(pictures[:5].copy()))).all()
 
 
-def test_keep_shortest_against_a_loop(pictures_and_lengths):
+def test_kept_programs_of_each_picture_against_a_loop(pictures_and_lengths):
     pictures, lengths = pictures_and_lengths
-    kept = np.asarray(keep_shortest(hash_all(pictures), jnp.asarray(lengths), lengths > 0))
-    best = {}
+    arguments = hash_all(pictures), jnp.asarray(lengths), lengths > 0
+    best, first = {}, {}
     for i, (picture, length) in enumerate(zip(pictures, lengths)):
         name = picture.tobytes()
         if length > 0 and (name not in best or length < lengths[best[name]]):
             best[name] = i
-    assert set(np.flatnonzero(kept)) == set(best.values())
-    assert len(best) > 5
+        if length > 0:
+            first.setdefault(name, i)
+    assert set(np.flatnonzero(keep_shortest(*arguments))) == set(best.values())
+    assert set(np.flatnonzero(keep_first(*arguments))) == set(first.values())
+    assert np.array_equal(keep_all(*arguments), lengths > 0)
+    assert 5 < len(best) < np.sum(lengths > 0)
+    assert best != first
 
 
 def test_memory_against_a_set():

@@ -78,7 +78,7 @@ def test_learning_rate_0_searches_without_learning(tiny, target):
     [
         (PLAIN, {"select": select_all, "novelty": False, "order": order_reversed}),
         (
-            CONFIG,
+            PLAIN,
             {
                 "select": select_diverse,
                 "order": order_shuffled,

@@ -133,7 +133,9 @@ def test_a_population_goes_on_from_a_saved_state_on_another_mesh(tiny, tasks, al
 
 def test_members_split_over_model_may_end_at_different_times(tiny, tasks):
     """Long programs, for which training has two branches: a collective in one would never end."""
-    config = dataclasses.replace(CONFIG, max_draws=70, max_epochs=2)
+    config = dataclasses.replace(
+        CONFIG, partners=0, programs=(96,), temperatures=(1.0,), max_draws=70, max_epochs=2
+    )
     mine, seeds = tasks[2:4], SEEDS[2:4]
     mesh = make_mesh({"data": 2, "model": 2})
     population = Population(tiny, mine, keys(seeds), config, mesh=mesh)

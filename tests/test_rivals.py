@@ -214,7 +214,7 @@ def test_a_step_follows_the_sum_of_advantages_times_gradients(tiny, attempted, n
 
 @pytest.mark.parametrize(
     "name",
-    most_slow(FUNCTIONS["learner"], {"best-of-n", "self-training", "grpo-solved", "entropic"}),
+    most_slow(FUNCTIONS["learner"], {"best-of-n", "grpo-solved"}),
 )
 def test_every_learner_takes_as_many_steps_and_only_until_the_task_is_solved(tiny, attempted, name):
     update = learn(tiny, attempted, name)

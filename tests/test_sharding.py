@@ -38,7 +38,8 @@ def expected():
         pytest.param({"data": 2, "model": 1}, marks=pytest.mark.slow),
         pytest.param({"data": 4, "model": 1}, marks=pytest.mark.slow),
         pytest.param({"data": 8, "model": 1}, marks=pytest.mark.slow),
-        {"data": 4, "model": 2},
+        pytest.param({"data": 4, "model": 2}, marks=pytest.mark.slow),
+        {"data": 2, "model": 2},
     ],
 )
 def test_every_mesh_gives_the_same_losses_and_samples(expected, sizes):

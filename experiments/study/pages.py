@@ -48,7 +48,7 @@ def shown(table: Table) -> Shown:
 
 
 def write_page(study: Study, table: Table, scale: str, folder: pathlib.Path) -> None:
-    """The page of a table, NAME.md, and its figures NAME-*.svg; without runs, none.
+    """The page of a table, NAME.md, and its figures NAME-*.svg; without runs, no figures.
 
     Args:
       study: whose lines.
@@ -57,18 +57,18 @@ def write_page(study: Study, table: Table, scale: str, folder: pathlib.Path) -> 
       folder: docs/study.
     """
     lines, how = study.lines(table), shown(table)
-    if not lines:
-        return
     origin = Origin(
         scale=scale,
-        device=", ".join(sorted({line["device"] for line in lines})),
-        commit=", ".join(sorted({line["commit"] for line in lines})),
-        date=max(line["date"] for line in lines),
+        device=", ".join(sorted({line["device"] for line in lines})) or "no device",
+        commit=", ".join(sorted({line["commit"] for line in lines})) or "-",
+        date=max((line["date"] for line in lines), default="-"),
         command=f"python -m experiments.study --table={table.name} --scale={scale}",
     )
-    made = [] if table.samples else write_figures(lines, table, how, folder)
-    text = render(lines, how, origin, made)
-    (folder / f"{table.name}.md").write_text(text + chosen(study, table) + check(table, scale))
+    # Bands of the trials' many rows cannot be told apart.
+    drawn = lines and (table.baseline or table.held_out)
+    made = write_figures(lines, table, how, folder) if drawn else []
+    text = render(lines, how, origin, made) + chosen(study, table)
+    (folder / f"{table.name}.md").write_text(text + check(table, scale) * bool(lines))
 
 
 def check(table: Table, scale: str) -> str:
