@@ -105,6 +105,7 @@ def test_help_tells_both_forms(home):
 
 def test_the_second_command_loads_what_the_first_compiled(home, tiny_weights, tmp_path):
     arguments = ["--task=9-squares", f"--checkpoint={tiny_weights}", "--programs=4", "--plain"]
+    arguments += ["--learner=best-of-n"]
     arguments += ["--max_epochs=2", "--minibatch=2", "--max_draws=3"]
     found, results = [], []
     for name in ("cold", "warm"):

@@ -78,7 +78,7 @@ def read(study, name):
 
 
 def test_runs_are_made_once_and_again_if_their_settings_change(study, tiny_weights):
-    row = Row("grpo", PLAIN, "grpo-solved", model=str(tiny_weights))
+    row = Row("search", PLAIN, "best-of-n", model=str(tiny_weights))
     table = Table("own", "?", (row,), (Block(("9-squares",), 2, 8),))
     study.make(table._replace(blocks=(Block(("9-squares",), 1, 8),)))
     first = read(study, "own")
