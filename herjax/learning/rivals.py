@@ -244,13 +244,14 @@ def _ascend(
 ) -> Update:
     """One pass over the group, in so many minibatches as hindsight takes optimiser steps at most.
 
-    The first step is the policy gradient itself; those after it weigh each token by its ratio.
+    The first step is the policy gradient itself; those after it weigh each token by its ratio. A
+    group of equal rewards teaches nothing: then no step is taken.
     """
     tokens, temperature, held, accuracy = group_of(task, attempts)
     advantage = advantage_of(reward_of(accuracy))
     steps = math.gcd(config.steps, len(tokens))
     order = jax.random.permutation(key, len(tokens)).reshape(steps, -1)
-    optimizer, solved = make_optimizer(config), attempts.solved
+    optimizer, idle = make_optimizer(config), attempts.solved | ~jnp.any(advantage)
 
     def one_pass(length: int, train: TrainState) -> tuple[TrainState, Array]:
         def log_probs(params: dict[str, Any], which: Array) -> Array:
@@ -269,10 +270,10 @@ def _ascend(
             value, grads = jax.value_and_grad(loss)(state.params, order[i])
             return apply_gradients(state, grads, optimizer), total + value / steps
 
-        return jax.lax.fori_loop(0, jnp.where(solved, 0, steps), step, (train, jnp.float32(0.0)))
+        return jax.lax.fori_loop(0, jnp.where(idle, 0, steps), step, (train, jnp.float32(0.0)))
 
     train, loss = _by_length(tokens, one_pass, train)
-    return Update(train, loss, jnp.broadcast_to(~solved, attempts.new.shape))
+    return Update(train, loss, jnp.broadcast_to(~idle, attempts.new.shape))
 
 
 def _by_length(tokens: Array, one_pass: Callable, train: TrainState) -> tuple[TrainState, Array]:
