@@ -18,7 +18,7 @@ ORDER = {
         " population rivals pretraining"
     ),
     "viewing": "story plotting report overview display",
-    "commands": "flags cli member live_view summary her_adapt pretrain show",
+    "commands": "flags cli facts member live_view summary her_adapt pretrain show",
 }
 # What a wing may import besides itself, ``stats`` and ``_version``.
 WINGS = {

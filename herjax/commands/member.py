@@ -4,10 +4,9 @@ import contextlib
 import json
 import os
 import pathlib
-import shlex
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 
 from herjax.commands import cli
+from herjax.commands.facts import run_facts
 from herjax.commands.flags import to_json
 from herjax.decoder.weights import Pretrained, save_weights
 from herjax.dsl.source import format_script
@@ -110,7 +110,7 @@ def write_files(
         about,
         sampled=config.sampled,
         kept=config.kept,
-        facts=facts(values),
+        facts=run_facts(values),
     )
     write_atomically(folder / "report.html", page.encode())
     write_atomically(folder / "solution.py", format_script(result.program, picture.input).encode())
@@ -118,34 +118,6 @@ def write_files(
         info = {"adapted_to": member.task, "seed": member.seed}
         save_weights(folder / "model", pretrained.model.config, result.params, info)
     write_atomically(folder / "result.json", json.dumps(values, indent=2).encode() + b"\n")
-
-
-def facts(values: dict) -> dict[str, str]:
-    """What the report of a member tells of its run, from the values of its result.json."""
-    seconds = (f"{values[name]:.1f}" for name in ("seconds_run", "seconds_compile"))
-    return {
-        "seconds": "{} seconds, and {} of compiling".format(*seconds),
-        "command": command_line(sys.argv),
-        "device": values["device"],
-        "versions": ", ".join(f"{name} {version}" for name, version in values["versions"].items()),
-        "weights": f"sha256 {values['weights_sha256']}",
-    }
-
-
-def command_line(arguments: Sequence[str]) -> str:
-    """What to type for the same run; without --workdir, as no run goes into another's folder."""
-    name, *rest = arguments
-    module = pathlib.Path(name).stem
-    told = [f"python -m experiments.{module}"] if name.endswith(".py") else [module]
-    skip = False
-    for argument in rest:
-        bare = argument.lstrip("-")
-        if not skip and not bare.startswith("workdir="):
-            skip = argument != bare == "workdir"  # then the folder is the next one
-            told += [] if skip else [shlex.quote(argument)]
-        else:
-            skip = False
-    return " ".join(told)
 
 
 def measure(

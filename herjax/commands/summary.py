@@ -10,7 +10,8 @@ import numpy as np
 from rich.table import Table
 
 from herjax.commands import cli
-from herjax.commands.member import Member, command_line
+from herjax.commands.facts import command_line
+from herjax.commands.member import Member
 from herjax.runtime.files import write_atomically
 from herjax.stats import wilson_interval
 from herjax.viewing.overview import Ended, make_overview

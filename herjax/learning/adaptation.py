@@ -85,19 +85,19 @@ def adapt(
       FloatingPointError: if the loss is not finite.
     """
     config = check_config(config)
-    given = make_task(target, input)
-    shape = given.target.shape
+    task = make_task(target, input)
+    shape = task.target.shape
     pretrained = decoder_for(shape, load_decoder(params))
-    task = pad_task(given, canvas_side(shape, pretrained.model.config.max_side))
-    key, canvas = jax.random.key(seed), task.target.shape
+    padded = pad_task(task, canvas_side(shape, pretrained.model.config.max_side))
+    key, canvas = jax.random.key(seed), padded.target.shape
     state = call_kept(_start, pretrained.params, key, config=config, shape=canvas)
     epochs = config.max_epochs if on_epoch is None else 1
     while state.running:
-        state = compiled_epochs(pretrained.model, state, task, config, epochs, learner)
+        state = compiled_epochs(pretrained.model, state, padded, config, epochs, learner)
         if on_epoch is not None:
             copy, last = call_kept(_copy_and_last, state)
             on_epoch(copy, without_padding(jax.device_get(last), shape))
-    return make_result(state, config, pretrained, shape)._replace(task=given)
+    return make_result(state, config, pretrained, shape)._replace(task=task)
 
 
 def check_config(config: AdaptConfig | None) -> AdaptConfig:

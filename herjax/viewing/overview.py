@@ -58,8 +58,7 @@ def make_overview(
         "SUMMARY": f"{solved} of {len(members)} solved: {percent(solved / len(members))}"
         f" (95 % interval {100 * low:.0f} .. {100 * high:.0f} %, Wilson).",
         "CHART": _chart(members, tasks),
-        "CAPTION": "Share of all adaptations that were solved, by programs sampled; shaded: its"
-        " 95 % Wilson interval." + (" Thin: each task." if 1 < len(tasks) <= MAX_LINES else ""),
+        "CAPTION": _legend(tasks),
         "RATES": _rates(tasks) if len(tasks) < len(members) else "",
         "MEMBERS": _members(members),
         **fact_list(facts),
@@ -126,7 +125,7 @@ def _members(members: Sequence[Ended]) -> str:
 
 def _rates(tasks: Mapping[str, Sequence[Ended]]) -> str:
     """How often each task was solved. Those not solved count as above every number of programs."""
-    columns = [("task", ""), ("solved", "n"), ("share", "n"), ("95 % interval", "n")]
+    columns = [("task", ""), ("solved", "n"), ("share", "n wide"), ("95 % interval", "n")]
     columns += [("median sampled", "n wide")]
     rows = []
     for task, mine in tasks.items():
@@ -135,7 +134,7 @@ def _rates(tasks: Mapping[str, Sequence[Ended]]) -> str:
         median = statistics.median(m.sampled if m.solved else math.inf for m in mine)
         rows.append(
             (
-                f"{_image(mine[0].target)} {html.escape(task)}",
+                f"<div>{_image(mine[0].target)}<span>{html.escape(task)}</span></div>",
                 f"{solved} of {len(mine)}",
                 f"{100 * solved / len(mine):.0f} %",
                 f"{100 * low:.0f} .. {100 * high:.0f} %",
@@ -150,7 +149,7 @@ def _rates(tasks: Mapping[str, Sequence[Ended]]) -> str:
 
 # ---- Chart --------------------------------------------------------------------------------------
 
-MAX_LINES = 8  # of single tasks; more are not readable
+MAX_LINES = 5  # of single tasks; more are not readable
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 250, 52, 545, 14, 200
 
 
@@ -179,10 +178,9 @@ class _Scale(NamedTuple):
             powers = range(int(math.log10(self.low)), int(math.log10(self.high)) + 1)
             values = [factor * 10**power for power in powers for factor in (1, 2, 5)]
         else:
-            step = 10 ** int(math.log10(self.high))
-            step = next(s for f in (10, 5, 2, 1) if self.high >= 3 * (s := max(step // f, 1)))
-            if self.high / step > 8:
-                step *= 2
+            powers = range(int(math.log10(self.high)) + 1)
+            steps = (factor * 10**power for power in powers for factor in (1, 2, 5))
+            step = next(step for step in steps if self.high <= 8 * step)
             values = list(range(0, int(self.high) + 1, step))
         return [value for value in values if self.low <= value <= self.high]
 
@@ -190,7 +188,8 @@ class _Scale(NamedTuple):
 def _scale(members: Sequence[Ended]) -> _Scale:
     counts = [max(member.sampled, 1) for member in members]
     low, high = min(counts), max(counts)
-    return _Scale(low, high, True) if high > 20 * low else _Scale(0, max(high, 3), False)
+    # A little more than the last, so that a step there is seen.
+    return _Scale(low, 1.2 * high, True) if high > 20 * low else _Scale(0, 1.05 * high, False)
 
 
 def _steps(points: Sequence[tuple[float, float]], x: _Scale) -> str:
@@ -216,15 +215,28 @@ def _chart(members: Sequence[Ended], tasks: Mapping[str, Sequence[Ended]]) -> st
         f'<path d="{_steps(shares, x)}"/>',
     ]
     if 1 < len(tasks) <= MAX_LINES:
-        for task, mine in tasks.items():
+        for place, (task, mine) in enumerate(tasks.items()):
             own = [(n, k / len(mine)) for n, k in solved_shares(mine)]
             name = f"<title>{html.escape(task)}</title>"
-            lines.append(f'<path class="task" d="{_steps(own, x)}">{name}</path>')
+            lines.append(f'<path class="task t{place}" d="{_steps(own, x)}">{name}</path>')
     words = f"{steps[-1][1]} of {total} solved after {steps[-1][0]:,} programs sampled"
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Share solved: {words}">'
         f'{_axes(x)}<g class="all">{"".join(lines)}</g></svg>'
     )
+
+
+def _legend(tasks: Mapping[str, Sequence[Ended]]) -> str:
+    """What the lines are, each with its own dashes: colour alone does not tell."""
+    words = [("all, shaded: their 95 % Wilson interval", "all", "")]
+    if 1 < len(tasks) <= MAX_LINES:
+        words += [(html.escape(task), "all", f"task t{i}") for i, task in enumerate(tasks)]
+    marks = (
+        f'<span class="mark"><svg class="key {group}" viewBox="0 0 26 8" aria-hidden="true">'
+        f'<path class="{kind}" d="M0 4H26"/></svg> {name}</span>'
+        for name, group, kind in words
+    )
+    return "Share solved, by programs sampled: " + " ".join(marks)
 
 
 def _axes(x: _Scale) -> str:
