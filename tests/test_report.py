@@ -1,8 +1,6 @@
 """report.html holds exact data, and works in a browser (Chromium and Playwright, if installed)."""
 
-import base64
 import csv
-import gzip
 import json
 import re
 
@@ -18,6 +16,7 @@ from herjax.tasks.random import random_program
 from herjax.viewing.report import file_name, make_report
 from tests import referee
 from tests.browser import WIDTHS, opened, violations
+from tests.pages import data_of
 
 EPOCHS, PROGRAMS, SHAPE = 30, 32, (4, 7)
 BLANK = np.zeros(SHAPE, int)
@@ -104,11 +103,6 @@ def recombined():
         rows = {"sampled": SAMPLED, "kept": KEPT}
         pages[epochs] = make_report("few", picture, history, of(0, 1), {}, **rows, facts=facts)
     return pages
-
-
-def data_of(page):
-    packed = re.search(r'id="data">([0-9A-Za-z+/=]*)</script>', page).group(1)
-    return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
 def draws_of(data, program):

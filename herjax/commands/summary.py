@@ -1,6 +1,7 @@
 """What is told of a whole population once its members have ended."""
 
 import json
+import os
 import pathlib
 import statistics
 import sys
@@ -37,7 +38,7 @@ def write_summary(workdir: pathlib.Path, members: list[Member], results: list[di
             run=result["programs_run"],
             draws=result["draws"],
             seconds=result["seconds_run"],
-            link=f"{urllib.parse.quote(member.folder.name)}/report.html",
+            link=f"{urllib.parse.quote(os.fsencode(member.folder.name))}/report.html",
             target=member.picture.target,
         )
         for member, result in zip(members, results)

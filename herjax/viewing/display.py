@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from herjax.learning.adaptation import Result
 from herjax.learning.config import AdaptConfig
@@ -21,7 +22,7 @@ from herjax.runtime.files import write_atomically
 from herjax.tasks.palette import PALETTE, terminal_grid
 from herjax.tasks.suite import Picture
 from herjax.tasks.task import check_grid
-from herjax.viewing.report import make_report
+from herjax.viewing.report import escape, make_report
 
 FRAME_HEIGHT = 800  # CSS pixels, of a report in a notebook
 
@@ -58,7 +59,7 @@ class Report:
     def _repr_html_(self) -> str:
         # A frame of its own: the page's styles and scripts stay apart from the notebook's.
         return (
-            f'<iframe srcdoc="{html.escape(self.html)}" title="{html.escape(self.title)}"'
+            f'<iframe srcdoc="{html.escape(self.html)}" title="{escape(self.title)}"'
             ' sandbox="allow-scripts allow-downloads allow-popups"'
             f' style="width:100%;height:{FRAME_HEIGHT}px;border:0"></iframe>'
         )
@@ -114,14 +115,24 @@ class Shown:
 
     def __repr__(self) -> str:
         """Coloured blocks where the terminal has colours, else digits."""
-        console = Console(highlight=False, soft_wrap=True)
+        widths = [max(2 * p.shape[1], len(t)) for p, t in zip(self.pictures, self.titles)]
+        beside = sum(widths) + 3 * (len(widths) - 1)
+        console = Console(highlight=False)
+        rows = [range(len(widths))]
+        if beside > console.width:  # then below each other
+            rows = [range(i, i + 1) for i in range(len(widths))]
+        console.width = max(console.width, *widths)  # a line is never broken
+        with console.capture() as capture:
+            for row in rows:
+                console.print(self._line(row))
+        return capture.get().rstrip("\n")
+
+    def _line(self, places: range) -> Table:
         table = Table.grid(padding=(0, 3))
         if any(self.titles):
-            table.add_row(*self.titles)
-        table.add_row(*map(terminal_grid, self.pictures))
-        with console.capture() as capture:
-            console.print(table, crop=False)
-        return capture.get().rstrip("\n")
+            table.add_row(*(Text(self.titles[i]) for i in places))
+        table.add_row(*(terminal_grid(self.pictures[i]) for i in places))
+        return table
 
     def _repr_svg_(self) -> str:
         top = TITLE_HEIGHT if any(self.titles) else 1
@@ -129,14 +140,14 @@ class Shown:
         parts, left = [], 1
         for picture, title in zip(self.pictures, self.titles):
             width = CELL * picture.shape[1]
-            words = html.escape(title)
+            words = escape(title)
             parts.append(f'<g transform="translate({left} {top})" shape-rendering="crispEdges">')
             if title:
                 parts.append(f'<text y="-6" font-size="13">{words}</text>')
             parts += _cells(picture)
             parts.append("</g>")
             left += max(width, 7 * len(title)) + GAP
-        name = html.escape(", ".join(filter(None, self.titles)) or "picture", quote=True)
+        name = escape(", ".join(filter(None, self.titles)) or "picture")
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{left - GAP + 1}" height="{height}"'
             f' role="img" aria-label="{name}" font-family="sans-serif" fill="#808080">'

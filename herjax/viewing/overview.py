@@ -4,7 +4,6 @@ One file that opens from disk, and shows all but the sorting without JavaScript.
 """
 
 import base64
-import html
 import io
 import math
 import pathlib
@@ -17,7 +16,7 @@ from PIL import Image
 
 from herjax.stats import percent, wilson_interval
 from herjax.tasks.palette import PALETTE
-from herjax.viewing.report import fact_list, fill, foot
+from herjax.viewing.report import escape, fact_list, fill, foot
 
 
 class Ended(NamedTuple):
@@ -54,7 +53,7 @@ def make_overview(
     low, high = wilson_interval(solved, len(members))
     tasks = _by_task(members)
     known = {
-        "TITLE": html.escape(title),
+        "TITLE": escape(title),
         "SUMMARY": f"{solved} of {len(members)} solved: {percent(solved / len(members))}"
         f" (95 % interval {100 * low:.0f} .. {100 * high:.0f} %, Wilson).",
         "CHART": _chart(members, tasks),
@@ -108,8 +107,7 @@ def _members(members: Sequence[Ended]) -> str:
     columns += [("run", "n wide"), ("draws", "n wide"), ("seconds", "n")]
     rows = [
         (
-            f'<a href="{html.escape(m.link, quote=True)}">{_image(m.target)}'
-            f"<span>{html.escape(m.task)}</span></a>",
+            f'<a href="{escape(m.link)}">{_image(m.target)}<span>{escape(m.task)}</span></a>',
             str(m.seed),
             "yes" if m.solved else "no",
             percent(m.best),
@@ -134,7 +132,7 @@ def _rates(tasks: Mapping[str, Sequence[Ended]]) -> str:
         median = statistics.median(m.sampled if m.solved else math.inf for m in mine)
         rows.append(
             (
-                f"<div>{_image(mine[0].target)}<span>{html.escape(task)}</span></div>",
+                f"<div>{_image(mine[0].target)}<span>{escape(task)}</span></div>",
                 f"{solved} of {len(mine)}",
                 f"{100 * solved / len(mine):.0f} %",
                 f"{100 * low:.0f} .. {100 * high:.0f} %",
@@ -217,7 +215,7 @@ def _chart(members: Sequence[Ended], tasks: Mapping[str, Sequence[Ended]]) -> st
     if 1 < len(tasks) <= MAX_LINES:
         for place, (task, mine) in enumerate(tasks.items()):
             own = [(n, k / len(mine)) for n, k in solved_shares(mine)]
-            name = f"<title>{html.escape(task)}</title>"
+            name = f"<title>{escape(task)}</title>"
             lines.append(f'<path class="task t{place}" d="{_steps(own, x)}">{name}</path>')
     words = f"{steps[-1][1]} of {total} solved after {steps[-1][0]:,} programs sampled"
     return (
@@ -230,7 +228,7 @@ def _legend(tasks: Mapping[str, Sequence[Ended]]) -> str:
     """What the lines are, each with its own dashes: colour alone does not tell."""
     words = [("all, shaded: their 95 % Wilson interval", "all", "")]
     if 1 < len(tasks) <= MAX_LINES:
-        words += [(html.escape(task), "all", f"task t{i}") for i, task in enumerate(tasks)]
+        words += [(escape(task), "all", f"task t{i}") for i, task in enumerate(tasks)]
     marks = (
         f'<span class="mark"><svg class="key {group}" viewBox="0 0 26 8" aria-hidden="true">'
         f'<path class="{kind}" d="M0 4H26"/></svg> {name}</span>'

@@ -68,11 +68,12 @@ def make_report(
         "name": file_name(title),
         "programs": table.programs,
         "draws": table.draws(),
-        "about": about,
+        # What JSON has no word for becomes text: the page must not fail for a setting.
+        "about": json.loads(json.dumps(about, default=str), parse_constant=str),
     }
     folder = pathlib.Path(__file__).parent
     known = {
-        "TITLE": html.escape(title),
+        "TITLE": escape(title),
         "SCRIPT": (folder / "report.js").read_text(),
         "DATA": _packed(data),
         **fact_list(facts),
@@ -97,6 +98,11 @@ def foot() -> dict[str, str]:
     return {"VERSION": __version__, "SOURCE": SOURCE, "PAPER": PAPER}
 
 
+def escape(text: str) -> str:
+    """Text as HTML, also in attributes; what has no UTF-8, as some names of files, as "?"."""
+    return html.escape(text.encode(errors="replace").decode().replace("\0", "?"))
+
+
 def file_name(title: str) -> str:
     """A title as the name of a file, on any system."""
     return re.sub(r"[^0-9A-Za-z.-]+", "-", title).strip("-.")[:80] or "herjax"
@@ -110,7 +116,7 @@ def _packed(data: dict) -> str:
 
 def _fact(name: str, text: str) -> str:
     mark = ' id="seconds"' if name == "seconds" else ""
-    return f"<dt>{html.escape(name)}</dt><dd{mark}>{html.escape(text)}</dd>"
+    return f"<dt>{escape(name)}</dt><dd{mark}>{escape(text)}</dd>"
 
 
 def _epoch(
