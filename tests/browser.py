@@ -8,8 +8,11 @@ WIDTHS = pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1200, "li
 
 
 @contextlib.contextmanager
-def opened(browser, page, path, width, scheme="light"):
-    """A tab with the page; at its end nothing was logged, loaded from elsewhere, or too wide."""
+def opened(browser, page, path, width, scheme="light", ready=True):
+    """A tab with the page; at its end nothing was logged, loaded from elsewhere, or too wide.
+
+    ``ready``: wait until the page says that it is, as those of herjax do.
+    """
     path.write_text(page)
     errors, requests = [], []
     tab = browser.new_page(viewport={"width": width, "height": 700}, color_scheme=scheme)
@@ -17,7 +20,7 @@ def opened(browser, page, path, width, scheme="light"):
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.on("request", lambda request: requests.append(request.url))
     tab.goto(f"file://{path}")
-    if "dataset.ready" in page:  # a report, whose data are unpacked first
+    if ready:
         tab.locator("html[data-ready]").wait_for()
     yield tab
     assert tab.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,6 +1,5 @@
 """Reports, overviews, ``herjax.report``, ``herjax.show``: hostile names, odd shapes, bad paths."""
 
-import dataclasses
 import html.parser
 import os
 import pathlib
@@ -26,19 +25,12 @@ from herjax.viewing.overview import Ended, make_overview
 from herjax.viewing.report import file_name, make_report
 from herjax.viewing.story import epoch_rows
 from tests import referee
+from tests.battery import Case
 from tests.pages import data_of
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
-    name: str
-    check: Callable[[], None]
-    slow: bool = False
-    area: str = "report"
-
-
 def case(name: str, function: Callable, *arguments) -> Case:
-    return Case(name, lambda: function(*arguments))
+    return Case(name, "report", lambda: function(*arguments))
 
 
 def refused(call: Callable, words: str, *arguments, **values) -> None:
@@ -195,7 +187,7 @@ CASES = [
     ),
     *(case(f"show takes {name}", showing, good) for name, good in GOOD_PICTURES.items()),
     *(
-        Case(
+        case(
             f"show refuses titles: {name}",
             lambda bad=bad, words=words: refused(herjax.show, words, GOOD, titles=bad),
         )
@@ -203,8 +195,8 @@ CASES = [
     ),
     *(case(f"show: title of {name}", show_hostile_title, text) for name, text in HOSTILE.items()),
     *(case(f"show: {rows}x{cols}", show_shape, rows, cols) for rows, cols in SHAPES),
-    Case("show refuses nothing at all", show_nothing),
-    Case("show says which of two is bad", show_names_the_bad_one),
+    case("show refuses nothing at all", show_nothing),
+    case("show says which of two is bad", show_names_the_bad_one),
 ]
 
 # ---- Reports ------------------------------------------------------------------------------------
@@ -466,15 +458,15 @@ CASES += [
     case("report: a path as a setting", odd_setting, pathlib.Path("/a"), "/a"),
     case("report: a tuple as a setting", odd_setting, (1, (2,)), [1, [2]]),
     case("report: a NumPy number as a setting", odd_setting, np.float32(0.5), "0.5"),
-    Case("report: 500 epochs", many_epochs),
-    Case("report: programs that draw nothing", nothing_drawn),
-    Case("report: rows that do not fit", rows_that_do_not_fit),
+    case("report: 500 epochs", many_epochs),
+    case("report: programs that draw nothing", nothing_drawn),
+    case("report: rows that do not fit", rows_that_do_not_fit),
     *(
         case(f"herjax.report refuses {name}", refused, herjax.report, "result must be a Res", bad)
         for name, bad in REFUSED_RESULTS.items()
     ),
     *(
-        Case(
+        case(
             f"herjax.report refuses a title that is {title!r}",
             lambda title=title: refused(
                 herjax.report, "title must be a string", result_of(), title=title
@@ -482,14 +474,14 @@ CASES += [
         )
         for title in (None, 3, b"a", ["a"])
     ),
-    Case(
+    case(
         "herjax.report refuses a result without its task", lambda: refuse_half_a_result(task=None)
     ),
-    Case(
+    case(
         "herjax.report refuses a result without config", lambda: refuse_half_a_result(config=None)
     ),
-    Case("herjax.report refuses a result without epochs", lambda: refuse_half_a_result(history=[])),
-    Case("herjax.report takes a whole result", whole_result),
+    case("herjax.report refuses a result without epochs", lambda: refuse_half_a_result(history=[])),
+    case("herjax.report takes a whole result", whole_result),
     *(
         case(f"herjax.report in a notebook: title of {name}", frame_holds_the_page, text)
         for name, text in HOSTILE.items()
@@ -499,8 +491,8 @@ CASES += [
         for name, (bad, words) in BAD_PATHS.items()
     ),
     *(case(f"save takes {name!r}", save_good, name) for name in GOOD_PATHS),
-    Case("save on a full disk", save_on_a_full_disk),
-    Case("save under a name that is too long", save_a_name_that_is_too_long),
+    case("save on a full disk", save_on_a_full_disk),
+    case("save under a name that is too long", save_a_name_that_is_too_long),
     case("epoch_rows: one too few", refused, epoch_rows, "7 rows", np.zeros((7, 2, 6)), 2, 2),
     case("epoch_rows: more sampled", refused, epoch_rows, "8 rows", np.zeros((8, 2, 6)), 9, 0),
     case("epoch_rows: negative kept", refused, epoch_rows, "8 rows", np.zeros((8, 2, 6)), 4, -1),
