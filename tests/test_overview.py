@@ -122,15 +122,16 @@ def test_the_command_is_told_without_its_folder(arguments, words):
 
 @WIDTHS
 def test_overview_in_chromium_sorts_and_fits(browser, tmp_path, width, scheme):
-    page = make_overview("two", MEMBERS, {"command": "herjax-adapt"})
+    wide = [*MEMBERS, member(60 * "w", 0, 5000)]
+    page = make_overview(99 * "x", wide, {"command": "herjax-adapt " + 99 * "y"})
     with opened(browser, page, tmp_path / "all.html", width, scheme) as tab:
         table = tab.locator("table >> nth=1")
         assert table.locator("th:visible").count() == (8 if width > 500 else 6)
         orders = {  # of the column's cells; c-9 comes before c-10, and 3,000 after 20
-            "task": ["a<b", "a<b", "c-9", "c-10"],
-            "sampled": ["12", "24", "120", "4,096"],
-            "best": ["99.9 %", "100.0 %", "100.0 %", "100.0 %"],
-            "run": ["20", "1,200", "3,000", "12,000"],
+            "task": ["a<b", "a<b", "c-9", "c-10", 60 * "w"],
+            "sampled": ["12", "24", "120", "4,096", "5,000"],
+            "best": ["99.9 %", *["100.0 %"] * 4],
+            "run": ["20", "1,200", "3,000", "12,000", "500,000"],
         }
         columns = [name.split()[0] for name in table.locator("th").all_text_contents()]
         for name, order in orders.items():

@@ -19,6 +19,7 @@ from tests.browser import WIDTHS, opened, violations
 from tests.pages import BLANK, KEPT, RECOMBINED, SAMPLED, SHAPE, data_of, make_history, of
 
 EPOCHS, PROGRAMS = 30, 32
+TITLE = f"few {100 * 'x'}"  # wider than a phone
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def recombined():
         history = make_history(RECOMBINED[:epochs], target, **known)
         facts = {"seconds": "1.5 seconds", "command": "herjax-adapt --task='a <b>'"}
         rows = {"sampled": SAMPLED, "kept": KEPT}
-        pages[epochs] = make_report("few", picture, history, of(0, 1), {}, **rows, facts=facts)
+        pages[epochs] = make_report(TITLE, picture, history, of(0, 1), {}, **rows, facts=facts)
     return pages
 
 
@@ -302,7 +303,8 @@ def test_cells_that_no_attempt_gets_right_are_marked(browser, recombined, tmp_pa
             assert middles(tab, "#missed") == marks.tolist()
             words = tab.inner_text("#missedText")
             assert f"{(~attempts).sum()} cells that no attempt gets right" in words
-            assert ("child or kept" in words) == bool(epoch)
+            assert f"✕ {(~all_).sum()} that no program does" in words
+            assert f"○ {(all_ & ~attempts).sum()} that a child" in words
         tab.locator("#tried button").nth(0).click()  # an attempt that misses something
         chosen = referee.execute(RECOMBINED[1][1], BLANK).ravel()
         assert [mark == "x" for mark in middles(tab, "#stepped")][:14] == [
@@ -348,7 +350,7 @@ def test_program_picture_and_numbers_are_downloads(browser, recombined, tmp_path
     data = data_of(recombined[2])
     with opened(browser, recombined[2], tmp_path / "two.html", 1200) as tab:
         program = save("#getProgram")
-        assert program.name == "few.py"
+        assert program.name == f"few-{76 * 'x'}.py"
         assert program.read_text() == format_script(of(0, 1), BLANK)
         with Image.open(save("#getPicture")) as picture:
             corners = np.asarray(picture.convert("RGB"))[16::32, 16::32]

@@ -322,9 +322,10 @@ function showMissed(all) {
     missed++;
     if (others.some(other => other[i])) { found++; ring(context, x, y); } else cross(context, x, y);
   });
-  $("missedText").textContent = "right cells: the darker, the more attempts; " + (missed
-    ? `✕ or ○: ${count(missed, "cell")} that no attempt gets right` + (found ? `, ${found} of these (○) a child or kept program` : "")
-    : "every cell is right in some attempt");
+  const parts = others.flat().some(Boolean) || all.child.length
+    ? `: ✕ ${missed - found} that no program does, ○ ${found} that a child or kept program does` : ", ✕";
+  $("missedText").textContent = "cells that are right: the darker, in the more attempts. " +
+    (missed ? `${count(missed, "cell")} that no attempt gets right${parts}.` : "Every cell is right in some attempt.");
   canvas.setAttribute("aria-label", $("missedText").textContent);
 }
 
