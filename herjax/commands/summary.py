@@ -13,9 +13,11 @@ from rich.table import Table
 from herjax.commands import cli
 from herjax.commands.facts import command_line
 from herjax.commands.member import Member
+from herjax.dsl.source import parse_program
 from herjax.runtime.files import write_atomically
 from herjax.stats import wilson_interval
 from herjax.viewing.overview import Ended, make_overview
+from herjax.viewing.story import stages
 
 MAX_TASK_ROWS = 30  # of the summary
 
@@ -40,6 +42,7 @@ def write_summary(workdir: pathlib.Path, members: list[Member], results: list[di
             seconds=result["seconds_run"],
             link=f"{urllib.parse.quote(os.fsencode(member.folder.name))}/report.html",
             target=member.picture.target,
+            picture=None if result["solved"] else best_picture(member),
         )
         for member, result in zip(members, results)
     ]
@@ -50,6 +53,16 @@ def write_summary(workdir: pathlib.Path, members: list[Member], results: list[di
     page = make_overview(f"herjax: {len(ended)} adaptations", ended, facts)
     write_atomically(workdir / "report.html", page.encode())
     cli.write_lines(workdir / "results.jsonl", results)
+
+
+def best_picture(member: Member) -> np.ndarray | None:
+    """What the member's solution.py draws, int [R, C]; None if it is not there, or damaged."""
+    try:
+        source = (member.folder / "solution.py").read_text()
+        program = parse_program(source, *member.picture.target.shape)
+    except (OSError, ValueError):  # a ProgramError is one, and so is text that is no UTF-8
+        return None
+    return stages(program, member.picture.input)[-1]
 
 
 def summary(results: list[dict]) -> list[Table]:

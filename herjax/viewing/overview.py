@@ -32,6 +32,7 @@ class Ended(NamedTuple):
     seconds: float
     link: str  # to its report, from the page
     target: np.ndarray  # [R, C]
+    picture: np.ndarray | None = None  # [R, C], the best, where it is not the target
 
 
 def make_overview(
@@ -102,6 +103,12 @@ def _image(picture: np.ndarray) -> str:
     return f'<img alt="" src="{thumbnail(picture)}">'  # beside its name, which says it all
 
 
+def _best(member: Ended) -> str:
+    if member.picture is None:
+        return ""
+    return f'<img alt="best picture" class="wide" src="{thumbnail(member.picture)}"> '
+
+
 def _members(members: Sequence[Ended]) -> str:
     columns = [("task", ""), ("seed", "n"), ("solved", ""), ("best", "n"), ("sampled", "n")]
     columns += [("run", "n wide"), ("draws", "n wide"), ("seconds", "n")]
@@ -110,7 +117,7 @@ def _members(members: Sequence[Ended]) -> str:
             f'<a href="{escape(m.link)}">{_image(m.target)}<span>{escape(m.task)}</span></a>',
             str(m.seed),
             "yes" if m.solved else "no",
-            percent(m.best),
+            f"{_best(m)}{percent(m.best)}",
             f"{m.sampled:,}",
             f"{m.run:,}",
             str(m.draws),

@@ -1,6 +1,8 @@
 """Reports, overviews, ``herjax.report``, ``herjax.show``: hostile names, odd shapes, bad paths."""
 
+import base64
 import html.parser
+import io
 import os
 import pathlib
 import re
@@ -13,12 +15,14 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import herjax
 from herjax.commands.facts import command_line
 from herjax.commands.member import Member
 from herjax.commands.summary import write_summary
 from herjax.dsl.ops import RECTANGLE
+from herjax.dsl.source import format_script
 from herjax.viewing import plotting
 from herjax.viewing.display import Report
 from herjax.viewing.overview import Ended, make_overview
@@ -549,6 +553,44 @@ def folder_as_address(name):
     assert re.fullmatch(r"[\w.~%/-]+", link, re.ASCII)
 
 
+def beside_a_solution(write):
+    """The overview of a run of which a member's solution is damaged comes, without its picture."""
+    with tempfile.TemporaryDirectory() as root:
+        workdir = pathlib.Path(root)
+        (workdir / "t").mkdir()
+        write(workdir / "t" / "solution.py")
+        picture = herjax.Picture(np.zeros((2, 3), int), GOOD, None)
+        result = {"task": "t", "seed": 0, "solved": False, "best_accuracy": [0.5], "draws": 1}
+        result |= {"programs_sampled": 12, "programs_run": 90, "seconds_run": 1.0}
+        write_summary(workdir, [Member("t", 0, picture, workdir / "t")], [result])
+        return re.findall(
+            '<img alt="best picture".*?base64,([^"]+)"', (workdir / "report.html").read_text()
+        )
+
+
+def whole_solution():
+    script = format_script(program_of([RECTANGLE, 7, 0, 0, 1, 2]), np.zeros((2, 3), int))
+    [picture] = beside_a_solution(lambda path: path.write_text(script))
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
+    assert (shown == 7).all()
+
+
+def damaged_solution(data):
+    assert beside_a_solution(lambda path: data is None or path.write_bytes(data)) == []
+
+
+DAMAGED = {
+    "not there": None,
+    "empty": b"",
+    "no UTF-8": b"\xff\xfe",
+    "a null": b"\0",
+    "cut off": b"def task(img):\n    draw_pix",
+    "another call": b"def task(img):\n    exec('1')\n    return img",
+    "a point outside": b"def task(img):\n    draw_pixel(img, point=(9, 9), color=1)",
+    "nested deep": b"def task(img):\n    return " + b"(" * 5000 + b"img" + b")" * 5000,
+}
+
+
 def quoted(argument):
     words = shlex.split(command_line(["herjax-adapt", argument, "--seed=1"]))
     assert words == ["herjax-adapt", argument, "--seed=1"]
@@ -605,6 +647,11 @@ CASES += [
         for name, text in HOSTILE.items()
     ),
     *(case(f"overview: {name}", odd_members, *members) for name, members in MEMBERS.items()),
+    case("overview: a solution that is whole", whole_solution),
+    *(
+        case(f"overview: a solution that is {name}", damaged_solution, data)
+        for name, data in DAMAGED.items()
+    ),
     case("overview: nobody", refused, make_overview, "members: .* got none", "x", []),
     *(case(f"overview: folder {name!r}", folder_as_address, name) for name in FOLDERS),
     *(case(f"command: {argument!r}", quoted, argument) for argument in ARGUMENTS),
