@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 import herjax
-from herjax.commands.facts import command_line
+from herjax.commands.facts import command_line, run_facts
 from herjax.tasks.palette import PALETTE
 from herjax.viewing.overview import Ended, make_overview, solved_shares, thumbnail
 from tests.browser import WIDTHS, opened, violations
+from tests.test_kill import SECONDS
 
 RNG = np.random.default_rng(0)
 TARGET = RNG.integers(0, 10, (3, 5))
@@ -118,6 +119,28 @@ def test_an_overview_of_nobody_is_refused():
 )
 def test_the_command_is_told_without_its_folder(arguments, words):
     assert command_line(arguments) == words
+
+
+def test_facts_of_a_run_come_from_its_result(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["herjax-adapt", "--seed=1", "--workdir=x"])
+    values = {"seconds_run": 1.26, "seconds_compile": 12, "device": "cpu", "weights_sha256": "ab"}
+    assert run_facts({**values, "versions": {"python": "3.11", "jax": "0.10"}}) == {
+        "seconds": "1.3 seconds, and 12.0 of compiling",
+        "command": "herjax-adapt --seed=1",
+        "device": "cpu",
+        "versions": "python 3.11, jax 0.10",
+        "weights": "sha256 ab",
+    }
+
+
+def test_seconds_alone_differ_between_equal_runs_and_are_where_the_test_of_kills_looks():
+    """It compares what an interrupted run leaves behind with that of an undisturbed one."""
+    one, other = (
+        make_overview("x", [member._replace(seconds=s) for member in MEMBERS], {"seconds": f"{s}"})
+        for s in (1.0, 23.45)
+    )
+    assert one != other
+    assert SECONDS.sub(b"", one.encode()) == SECONDS.sub(b"", other.encode())
 
 
 @WIDTHS
