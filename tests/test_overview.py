@@ -167,4 +167,10 @@ def test_overview_in_chromium_sorts_and_fits(browser, tmp_path, width, scheme):
                 assert cells.all_inner_texts() == expected
         assert table.locator("th[aria-sort=descending]").count() == 1
         assert table.locator("img").first.evaluate("image => image.naturalWidth") == 5
+
+
+@WIDTHS
+def test_no_rule_of_accessibility_is_broken(browser, tmp_path, width, scheme):
+    page = make_overview("two", MEMBERS, {"command": "herjax-adapt"})
+    with opened(browser, page, tmp_path / "all.html", width, scheme) as tab:
         assert violations(tab) == []
