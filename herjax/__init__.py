@@ -43,6 +43,7 @@ from herjax.tasks.metrics import pixel_accuracy
 from herjax.tasks.random import TaskConfig, random_task
 from herjax.tasks.suite import Picture, pictures
 from herjax.tasks.task import Task, make_task
+from herjax.viewing.display import Report, report, show
 
 __all__ = [
     "AdaptConfig",
@@ -58,6 +59,7 @@ __all__ = [
     "PretrainConfig",
     "Pretrained",
     "ProgramError",
+    "Report",
     "Result",
     "Samples",
     "Task",
@@ -89,11 +91,13 @@ __all__ = [
     "prune",
     "random_task",
     "recombine",
+    "report",
     "rivals",
     "sample",
     "save_weights",
     "select_all",
     "select_best",
     "select_diverse",
+    "show",
     "wilson_interval",
 ]

@@ -1,5 +1,6 @@
 import importlib.metadata
 import os
+import shutil
 
 # Compile fast rather than run fast; and once for all processes that a worker's tests start.
 os.environ["XLA_FLAGS"] = (
@@ -65,3 +66,19 @@ def tiny_weights(tiny, tmp_path_factory):
 def target():
     """A busy picture, on a canvas larger than itself."""
     return np.random.default_rng(5).integers(0, 10, (6, 7))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, if it and Playwright are installed."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-background-networking", "--disable-component-update"],
+        )
+        yield browser
+        browser.close()

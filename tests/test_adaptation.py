@@ -64,6 +64,8 @@ def test_bad_pictures_are_refused(tiny, target, input, message):
 
 def test_a_result_can_be_adapted_again(tiny, target):
     first = herjax.adapt(target, params=tiny, config=CONFIG)
+    assert np.array_equal(first.task.target, target)
+    assert first.config == CONFIG
     assert first.adapted.model == tiny.model
     assert first.adapted.params is first.params
     again = herjax.adapt(target[::-1], params=first.adapted, config=CONFIG)

@@ -27,7 +27,8 @@ KINDS = {
         [*ADAPT, "--task=9-squares,9-vertical-lines", "--seeds=2", "--slots=2", "--max_epochs=24"],
     ),
 }
-SECONDS = re.compile(rb"<td>[\d.]+(?=\n|</table>)")  # last column of a population's report.html
+# Of a report.html: the last column of a population's, and what is told of the run.
+SECONDS = re.compile(rb'<td class="n">[\d.]+(?=\n)|<dl id="facts">.*?</dl>', re.S)
 
 
 def outcome(folder):

@@ -90,8 +90,10 @@ def run(tiny, tasks, seeds, devices, **options):
 def test_members_end_bit_for_bit_as_if_run_alone(tiny, tasks, alone):
     with optimised_as_for_users():
         results = run(tiny, tasks, SEEDS, 1, slots=2)
-    for result, expected in zip(results, alone):
+    for result, expected, task in zip(results, alone, tasks):
         assert_same(result, expected)
+        assert result.task is task
+        assert result.config == CONFIG
     assert alone[3].solved  # made room
     assert len(alone[3].history) == 1
 

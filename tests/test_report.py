@@ -1,42 +1,25 @@
 """report.html holds exact data, and works in a browser (Chromium and Playwright, if installed)."""
 
-import contextlib
+import csv
 import json
 import re
-import shutil
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import herjax
 from herjax.dsl.ops import RECTANGLE
+from herjax.dsl.source import format_script
 from herjax.tasks.random import random_program
-from herjax.viewing.report import make_overview, make_report
+from herjax.viewing.report import file_name, make_report
 from tests import referee
+from tests.browser import WIDTHS, opened, violations
+from tests.pages import BLANK, KEPT, RECOMBINED, SAMPLED, SHAPE, data_of, make_history, of
 
-EPOCHS, PROGRAMS, SHAPE = 30, 32, (4, 7)
-BLANK = np.zeros(SHAPE, int)
-
-
-def drawn(programs):
-    return np.stack([[referee.execute(p, BLANK) for p in row] for row in programs])
-
-
-def make_history(programs, target, **values):
-    """History of programs [E, A, N, 6], with what is not given counted as 0."""
-    epochs, rows = programs.shape[:2]
-    pictures = drawn(programs)
-    integers = ("run", "distinct", "new", "trained")
-    given = {name: np.zeros(epochs, int) for name in integers}
-    given |= {name: np.zeros(epochs) for name in ("draws", "loss")}
-    return herjax.EpochMetrics(
-        program=programs,
-        accuracy=np.float32((pictures == target).mean(axis=(2, 3))),
-        best_picture=pictures[:, 0],
-        solved=np.zeros(epochs, bool),
-        **given | {name: np.array(value) for name, value in values.items()},
-    )
+EPOCHS, PROGRAMS = 30, 32
+TITLE = f"few {100 * 'x'}"  # wider than a phone
 
 
 @pytest.fixture(scope="module")
@@ -57,35 +40,6 @@ def page(history):
     return make_report("a <b> & c", picture, history, history.program[-1, 5], about)
 
 
-# Four draws that together paint the target; sampled are one, two and three of them.
-DRAWS = np.array(
-    [[RECTANGLE, c + 1, *box] for c, box in enumerate([(0, 0, 1, 6), (2, 0, 3, 2), (2, 3, 3, 4)])]
-    + [[RECTANGLE, 4, 2, 5, 3, 6]],
-    np.int8,
-)
-SAMPLED, KEPT = 3, 2
-
-
-def of(*places):
-    """The program of some of the four draws."""
-    program = np.zeros((5, 6), np.int8)
-    program[: len(places)] = DRAWS[list(places)]
-    return program
-
-
-# A kept program brings the draw 1 into the second epoch, where nothing sampled has it.
-RECOMBINED = np.stack(
-    [
-        np.stack(rows)
-        for rows in (
-            [of(0), of(0, 1), of(2), of(), of(), of(0, 1), of(0, 1), of(2, 0, 1), of(), of()],
-            [of(0), of(0, 2), of(3), of(0, 1), of(), of(0, 3, 1, 2), of(0, 2, 3)]
-            + [of(3), of(0, 1), of()],
-        )
-    ]
-)
-
-
 @pytest.fixture(scope="module")
 def recombined():
     """Pages of one and of two epochs with children."""
@@ -96,12 +50,10 @@ def recombined():
     for epochs in (1, 2):
         known = {name: values[:epochs] for name, values in numbers.items()}
         history = make_history(RECOMBINED[:epochs], target, **known)
-        pages[epochs] = make_report("few", picture, history, of(0, 1), {}, SAMPLED, KEPT)
+        facts = {"seconds": "1.5 seconds", "command": "herjax-adapt --task='a <b>'"}
+        rows = {"sampled": SAMPLED, "kept": KEPT}
+        pages[epochs] = make_report(TITLE, picture, history, of(0, 1), {}, **rows, facts=facts)
     return pages
-
-
-def data_of(page):
-    return json.loads(re.search(r'id="data">(.*)</script>\n<script>', page).group(1))
 
 
 def draws_of(data, program):
@@ -161,7 +113,7 @@ def test_page_is_one_small_file_with_its_text_escaped(page):
     assert "<title>a &lt;b&gt; &amp; c</title>" in page
     assert data_of(page)["about"]["note"] == "</script><b>"
     assert page.count("</script>") == 2
-    assert not re.search(r"https?:|src=|@import|url\(", page)
+    assert not re.search(r"src=|@import|url\(", page)
 
 
 def test_a_loss_that_is_not_finite_is_still_json(history):
@@ -169,52 +121,6 @@ def test_a_loss_that_is_not_finite_is_still_json(history):
     broken = history.replace(loss=np.full(EPOCHS, np.nan))
     page = make_report("nan", picture, broken, history.program[0, 0], {})
     assert data_of(page)["epochs"][0]["loss"] is None
-    assert "NaN" not in re.search(r'id="data">(.*)</script>', page).group(1)
-
-
-OVERVIEW = [
-    {"task": "a<b", "best": "100.0%", "programs run": 5123, "link": "a-seed0/report.html"},
-    {"task": "c", "best": "9.5%", "programs run": 640, "link": "c-seed0/report.html"},
-]
-
-
-def test_overview_links_into_members():
-    page = make_overview("two", OVERVIEW)
-    assert '<a href="a-seed0/report.html">a&lt;b</a><td>100.0%' in page
-    assert "tr>:nth-child(2),tr>:nth-child(3){text-align:right}" in page
-    assert not re.search(r"https?:|src=|@import|url\(", page)
-
-
-@pytest.fixture
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-background-networking", "--disable-component-update"],
-        )
-        yield browser
-        browser.close()
-
-
-@contextlib.contextmanager
-def opened(browser, page, path, width, scheme="light"):
-    """A tab with the page; at its end nothing was logged, loaded from elsewhere, or too wide."""
-    path.write_text(page)
-    errors, requests = [], []
-    tab = browser.new_page(viewport={"width": width, "height": 700}, color_scheme=scheme)
-    tab.on("console", lambda message: message.type == "error" and errors.append(message.text))
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.on("request", lambda request: requests.append(request.url))
-    tab.goto(f"file://{path}")
-    yield tab
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    assert errors == []
-    assert requests == [f"file://{path}"]
-    tab.screenshot(path=path.with_suffix(".png"), full_page=True)
 
 
 def colours(tab, canvas):
@@ -236,9 +142,6 @@ def colours(tab, canvas):
 
 def expected(data, digits):
     return [data["palette"][int(digit)].lstrip("#").lower() for digit in digits]
-
-
-WIDTHS = pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1200, "light")])
 
 
 @WIDTHS
@@ -307,8 +210,8 @@ def test_one_epoch_in_chromium_has_dots_values_and_axes(
     browser, recombined, tmp_path, width, scheme
 ):
     with opened(browser, recombined[1], tmp_path / "one.html", width, scheme) as tab:
-        summary = "Not solved (best 85.7 %) after 1 epoch, 3 programs sampled, 40 run."
-        assert tab.inner_text("#summary") == summary
+        summary = "Not solved (best 85.7 %) after 1 epoch, 3 programs sampled, 40 run"
+        assert tab.inner_text("#summary") == f"{summary}, in 1.5 seconds."
         assert not tab.is_visible("#epoch")
         curves = tab.locator("#curves svg")
         words = [" ".join(svg.locator("text").all_text_contents()) for svg in curves.all()]
@@ -371,13 +274,136 @@ def test_a_child_in_chromium_stands_beside_its_parents(
         assert tab.locator("#code b").all_inner_texts() == ["parent", "parent", "partner 1"]
 
 
+def middles(tab, canvas):
+    """Is there a mark in a cell: the colours of its middle, its edge and beside its middle."""
+    return tab.locator(canvas).evaluate(
+        """(canvas, [rows, cols]) => {
+            const size = canvas.width / cols, at = (x, y) =>
+                canvas.getContext("2d").getImageData(x, y, 1, 1).data.join();
+            return Array.from({length: rows * cols}, (_, i) => {
+                const x = i % cols * size, y = Math.floor(i / cols) * size, plain = at(x, y);
+                const cross = at(x + size / 2, y + size / 2) !== plain;
+                return cross ? "x" : at(x + size / 4, y + size / 2) !== plain ? "o" : "";
+            });
+        }""",
+        SHAPE,
+    )
+
+
+def test_cells_that_no_attempt_gets_right_are_marked(browser, recombined, tmp_path):
+    target = referee.execute(of(0, 1, 2, 3), BLANK).ravel()
+    with opened(browser, recombined[2], tmp_path / "two.html", 360, "dark") as tab:
+        for epoch, programs in enumerate(RECOMBINED):
+            tab.focus("#epoch")
+            tab.keyboard.press("ArrowRight" if epoch else "ArrowLeft")
+            right = [referee.execute(program, BLANK).ravel() == target for program in programs]
+            attempts, all_ = np.any(right[:SAMPLED], axis=0), np.any(right, axis=0)
+            marks = np.where(attempts, "", np.where(all_, "o", "x"))
+            assert {*marks} == ({"", "o"} if epoch else {"", "x"})
+            assert middles(tab, "#missed") == marks.tolist()
+            words = tab.inner_text("#missedText")
+            assert f"{(~attempts).sum()} cells that no attempt gets right" in words
+            assert f"✕ {(~all_).sum()} that no program does" in words
+            assert f"○ {(all_ & ~attempts).sum()} that a child" in words
+        tab.locator("#tried button").nth(0).click()  # an attempt that misses something
+        chosen = referee.execute(RECOMBINED[1][1], BLANK).ravel()
+        assert [mark == "x" for mark in middles(tab, "#stepped")][:14] == [
+            bool(wrong) for wrong in (chosen != target)[:14]
+        ]
+
+
 @WIDTHS
-def test_overview_in_chromium_sorts_and_fits(browser, tmp_path, width, scheme):
-    page = make_overview("two", OVERVIEW)
-    with opened(browser, page, tmp_path / "all.html", width, scheme) as tab:
-        first = tab.locator("tbody tr >> nth=0 >> td >> nth=0")
-        for name, order in (("best", "ca"), ("programs run", "ca"), ("task", "ac")):
-            for letter in order:  # a second click turns the order
-                tab.click(f"th button:text-is('{name}')")
-                assert first.inner_text()[0] == letter
-        assert tab.locator("th[aria-sort=descending]").count() == 1
+def test_no_rule_of_accessibility_is_broken(browser, recombined, tmp_path, width, scheme):
+    with opened(browser, recombined[2], tmp_path / "two.html", width, scheme) as tab:
+        tab.click("summary")  # all that can be opened is
+        tab.click("#counts .word >> nth=0")
+        assert violations(tab) == []
+
+
+def test_words_are_explained_where_they_stand_without_a_mouse(browser, recombined, tmp_path):
+    with opened(browser, recombined[2], tmp_path / "two.html", 360) as tab:
+        words = tab.locator("#counts .word")
+        for place in range(words.count()):
+            words.nth(place).focus()
+            tab.keyboard.press("Enter")
+            told = tab.inner_text("#tip")
+            entry = tab.locator(f"#{words.nth(place).get_attribute('aria-describedby')}")
+            assert told == " ".join(entry.text_content().split())
+            box = tab.locator("#tip").bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 360
+            tab.keyboard.press("Escape")
+            assert not tab.is_visible("#tip")
+        asked = words.all_inner_texts()
+        assert {"sampled", "kept from earlier epochs", "distinct pictures", "new"} <= {*asked}
+        for name in ("best child", "loss, nats a token"):
+            assert tab.locator(f"#numbers .word:text-is('{name}')").count() == 1
+
+
+def test_program_picture_and_numbers_are_downloads(browser, recombined, tmp_path):
+    def save(button):
+        with tab.expect_download() as caught:
+            tab.click(button)
+        caught.value.save_as(tmp_path / caught.value.suggested_filename)
+        return tmp_path / caught.value.suggested_filename
+
+    data = data_of(recombined[2])
+    with opened(browser, recombined[2], tmp_path / "two.html", 1200) as tab:
+        program = save("#getProgram")
+        assert program.name == f"few-{76 * 'x'}.py"
+        assert program.read_text() == format_script(of(0, 1), BLANK)
+        with Image.open(save("#getPicture")) as picture:
+            corners = np.asarray(picture.convert("RGB"))[16::32, 16::32]
+        expect = referee.execute(of(0, 1), BLANK)
+        palette = [tuple(bytes.fromhex(colour[1:])) for colour in data["palette"]]
+        assert [[palette[c] for c in row] for row in expect] == [
+            [tuple(map(int, pixel)) for pixel in row] for row in corners
+        ]
+        with save("#getNumbers").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["best_child"] for row in rows] == [str(24 / 28), "1"]
+        assert [(row["epoch"], row["run"]) for row in rows] == [("1", "40"), ("2", "5123")]
+        assert json.loads(save("#getData").read_text()) == data
+
+
+def test_facts_of_the_run_are_told_and_escaped(recombined, page):
+    assert "<dt>command</dt><dd>herjax-adapt --task=&#x27;a &lt;b&gt;&#x27;</dd>" in recombined[1]
+    assert f"Made with herjax {herjax.__version__}" in page
+    assert 'href="https://github.com/ironbar/arc25' in page
+    assert "<section hidden><h2>This run" in page  # nothing is known of it
+    assert "<section><h2>This run" in recombined[1]
+
+
+def test_what_looks_like_a_place_in_the_template_stays_text():
+    picture = herjax.Picture(BLANK, BLANK, None)
+    history = make_history(RECOMBINED[:1], BLANK)
+    page = make_report("{{DATA}} {{NONE}}", picture, history, of(0), {"a": "{{TITLE}}"}, 3, 2)
+    assert "<h1>{{DATA}} {{NONE}}</h1>" in page
+    assert data_of(page)["about"] == {"a": "{{TITLE}}"}
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [("herjax: 25-squares", "herjax-25-squares"), ("../../a b", "a-b"), ("é ☃", "herjax")],
+)
+def test_a_title_becomes_a_name_of_a_file(title, name):
+    assert file_name(title) == name
+    assert len(file_name(9 * title)) <= 80
+
+
+def test_thirty_epochs_of_long_programs_take_less_than_a_megabyte():
+    rng = np.random.default_rng(0)
+    shape, epochs, rows, draws = (20, 20), 30, 32, 60
+    corners = np.sort(rng.integers(0, 20, (9000, 2, 2)), axis=1).reshape(-1, 4)
+    colours = rng.integers(0, 10, (len(corners), 1))
+    pool = np.hstack([np.full_like(colours, RECTANGLE), colours, corners]).astype(np.int8)
+    history = make_history(RECOMBINED[:1], BLANK).replace(
+        program=pool[rng.integers(0, len(pool), (epochs, rows, draws))],
+        accuracy=rng.random((epochs, rows)),
+        **{name: np.zeros(epochs) for name in ("run", "distinct", "new", "trained", "draws")},
+        loss=np.zeros(epochs),
+    )
+    canvas = rng.integers(0, 10, shape)
+    picture = herjax.Picture(np.zeros(shape, int), canvas, None)
+    page = make_report("long", picture, history, pool[:draws], {}, 12, 4)
+    assert 200_000 < len(page) < 1_000_000

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from herjax.commands import cli
+from herjax.commands.facts import run_facts
 from herjax.commands.flags import to_json
 from herjax.decoder.weights import Pretrained, save_weights
 from herjax.dsl.source import format_script
@@ -100,8 +101,7 @@ def write_files(
     folder, picture = member.folder, member.picture
     folder.mkdir(parents=True, exist_ok=True)
     write_figures(member, result, history, config)
-    about = {name: values[name] for name in ("device", "versions", "weights_sha256")}
-    about = {"seed": member.seed, **values["config"], **about}
+    about = {"seed": member.seed, **values["config"]}
     page = make_report(
         f"herjax: {member.task}",
         picture,
@@ -110,6 +110,7 @@ def write_files(
         about,
         sampled=config.sampled,
         kept=config.kept,
+        facts=run_facts(values),
     )
     write_atomically(folder / "report.html", page.encode())
     write_atomically(folder / "solution.py", format_script(result.program, picture.input).encode())

@@ -1,17 +1,23 @@
 """What is told of a whole population once its members have ended."""
 
 import json
+import os
 import pathlib
 import statistics
+import sys
+import urllib.parse
 
 import numpy as np
 from rich.table import Table
 
 from herjax.commands import cli
+from herjax.commands.facts import command_line
 from herjax.commands.member import Member
+from herjax.dsl.source import parse_program
 from herjax.runtime.files import write_atomically
-from herjax.stats import percent, wilson_interval
-from herjax.viewing.report import make_overview
+from herjax.stats import wilson_interval
+from herjax.viewing.overview import Ended, make_overview
+from herjax.viewing.story import stages
 
 MAX_TASK_ROWS = 30  # of the summary
 
@@ -24,23 +30,39 @@ def read_results(members: list[Member]) -> list[dict]:
 
 def write_summary(workdir: pathlib.Path, members: list[Member], results: list[dict]) -> None:
     """results.jsonl, and report.html with a link to each member's."""
-    rows = [
-        {
-            "task": result["task"],
-            "seed": result["seed"],
-            "solved": "yes" if result["solved"] else "no",
-            "best": percent(max(result["best_accuracy"])),
-            "programs sampled": result["programs_sampled"],
-            "programs run": result["programs_run"],
-            "draws": result["draws"],
-            "seconds": f"{result['seconds_run']:.1f}",
-            "link": f"{member.folder.name}/report.html",
-        }
+    ended = [
+        Ended(
+            task=result["task"],
+            seed=result["seed"],
+            solved=result["solved"],
+            best=max(result["best_accuracy"]),
+            sampled=result["programs_sampled"],
+            run=result["programs_run"],
+            draws=result["draws"],
+            seconds=result["seconds_run"],
+            link=f"{urllib.parse.quote(os.fsencode(member.folder.name))}/report.html",
+            target=member.picture.target,
+            picture=None if result["solved"] else best_picture(member),
+        )
         for member, result in zip(members, results)
     ]
-    page = make_overview(f"herjax: {len(rows)} adaptations", rows)
+    facts = {
+        "seconds": f"{sum(member.seconds for member in ended):.1f} seconds, without compiling",
+        "command": command_line(sys.argv),
+    }
+    page = make_overview(f"herjax: {len(ended)} adaptations", ended, facts)
     write_atomically(workdir / "report.html", page.encode())
     cli.write_lines(workdir / "results.jsonl", results)
+
+
+def best_picture(member: Member) -> np.ndarray | None:
+    """What the member's solution.py draws, int [R, C]; None if it is not there, or damaged."""
+    try:
+        source = (member.folder / "solution.py").read_text()
+        program = parse_program(source, *member.picture.target.shape)
+    except (OSError, ValueError):  # a ProgramError is one, and so is text that is no UTF-8
+        return None
+    return stages(program, member.picture.input)[-1]
 
 
 def summary(results: list[dict]) -> list[Table]:

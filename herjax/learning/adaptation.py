@@ -19,7 +19,7 @@ from herjax.learning.epoch import AdaptState, EpochMetrics, compiled_epochs, ini
 from herjax.learning.hindsight import hindsight
 from herjax.learning.learner import Learner
 from herjax.runtime.program_cache import call_kept
-from herjax.tasks.task import canvas_side, check_size, make_task, pad_task
+from herjax.tasks.task import Task, canvas_side, check_size, make_task, pad_task
 
 
 class Result(NamedTuple):
@@ -29,6 +29,8 @@ class Result(NamedTuple):
     program: np.ndarray  # int32 records [N, 6], the best found, painted in order
     history: list[EpochMetrics]  # one an epoch, as NumPy arrays
     adapted: Pretrained  # the decoder as it is now, which ``adapt`` takes again
+    task: Task | None = None  # what it was adapted to, without padding
+    config: AdaptConfig | None = None  # the settings
 
     @property
     def params(self) -> dict[str, Any]:
@@ -86,16 +88,16 @@ def adapt(
     task = make_task(target, input)
     shape = task.target.shape
     pretrained = decoder_for(shape, load_decoder(params))
-    task = pad_task(task, canvas_side(shape, pretrained.model.config.max_side))
-    key, canvas = jax.random.key(seed), task.target.shape
+    padded = pad_task(task, canvas_side(shape, pretrained.model.config.max_side))
+    key, canvas = jax.random.key(seed), padded.target.shape
     state = call_kept(_start, pretrained.params, key, config=config, shape=canvas)
     epochs = config.max_epochs if on_epoch is None else 1
     while state.running:
-        state = compiled_epochs(pretrained.model, state, task, config, epochs, learner)
+        state = compiled_epochs(pretrained.model, state, padded, config, epochs, learner)
         if on_epoch is not None:
             copy, last = call_kept(_copy_and_last, state)
             on_epoch(copy, without_padding(jax.device_get(last), shape))
-    return make_result(state, config, pretrained, shape)
+    return make_result(state, config, pretrained, shape)._replace(task=task)
 
 
 def check_config(config: AdaptConfig | None) -> AdaptConfig:
@@ -142,6 +144,7 @@ def make_result(
         program=program[: np.sum(program[:, OP] != END)],
         history=[epoch_metrics(history, epoch, shape) for epoch in range(epochs)],
         adapted=Pretrained(pretrained.model, state.train.params, info),
+        config=config,
     )
 
 

@@ -89,7 +89,8 @@ def adapt_population(
         while not population.done:
             for advance in population.advance(CHUNK):
                 if advance.ended is not None:
-                    results[members[advance.member]] = population.result(advance)
+                    i = members[advance.member]
+                    results[i] = population.result(advance)._replace(task=tasks[i])
     return [results[i] for i in range(len(tasks))]
 
 

@@ -1,5 +1,7 @@
 "use strict";
-const D = JSON.parse(document.getElementById("data").textContent);
+// JSON, compressed: of a long run it would be megabytes.
+const packed = Uint8Array.from(atob(document.getElementById("data").textContent), c => c.charCodeAt(0));
+const D = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 const $ = id => document.getElementById(id);
 const [ROWS, COLS] = D.shape, CELLS = ROWS * COLS, last = D.epochs.length - 1;
 const make = (name, text, parent, style) => {
@@ -26,8 +28,29 @@ function canvasAfter(draws) {
   return cells;
 }
 
-// A picture is a list of digits in reading order; outlined is a list of cells, true or false.
-function paint(canvas, cells, outlined) {
+// What a canvas shows, for who does not see it.
+const NAMES = ["black", "blue", "red", "green", "yellow", "grey", "magenta", "orange", "light blue", "maroon"];
+function describe(canvas, words, cells) {
+  const counts = NAMES.map((name, i) => [cells.filter(cell => +cell === i).length, name]).filter(([n]) => n);
+  canvas.setAttribute("aria-label", `${words}: ${ROWS} rows of ${count(COLS, "cell")}, ` +
+    counts.sort((a, b) => b[0] - a[0]).map(([n, name]) => `${n} ${name}`).join(", "));
+}
+
+// Twice, so that it shows on any colour.
+function stroke(context, draw) {
+  for (const [width, colour] of [[3, "#fff"], [1, "#000"]]) {
+    context.lineWidth = width; context.strokeStyle = colour;
+    context.beginPath(); draw(); context.stroke();
+  }
+}
+const cross = (context, x, y) => stroke(context, () => {
+  context.moveTo(x + 4, y + 4); context.lineTo(x + 12, y + 12);
+  context.moveTo(x + 12, y + 4); context.lineTo(x + 4, y + 12);
+});
+const ring = (context, x, y) => stroke(context, () => context.arc(x + 8, y + 8, 4, 0, 7));
+
+// A picture is a list of digits in reading order; outlined and crossed are lists of cells, true or false.
+function paint(canvas, cells, outlined, crossed) {
   const size = outlined ? 16 : 1, context = canvas.getContext("2d");
   canvas.width = COLS * size; canvas.height = ROWS * size;
   for (let i = 0; i < cells.length; i++) {
@@ -38,6 +61,7 @@ function paint(canvas, cells, outlined) {
       context.lineWidth = 3; context.strokeStyle = "#fff"; context.strokeRect(x + 2.5, y + 2.5, size - 5, size - 5);
       context.lineWidth = 1; context.strokeStyle = "#000"; context.strokeRect(x + 3.5, y + 3.5, size - 7, size - 7);
     }
+    if (crossed && crossed[i]) cross(context, x, y);
   }
 }
 
@@ -67,6 +91,7 @@ function pictureButton(entry, lines, parent) {
   paint(make("canvas", null, button, "small"), entry.cells ?? canvasAfter(DRAWS(entry.program)));
   lines.forEach(line => make("span", line, button));
   button.title = "Show its program draw by draw";
+  button.setAttribute("aria-label", `${lines.join(", ")}: ${KINDS[entry.kind]}, ${count(DRAWS(entry.program).length, "draw")}`);
   return button;
 }
 
@@ -111,7 +136,9 @@ function showFamily(entry, E) {
 
 function showStep(draws, step) {
   const outlined = step ? maskOf(draws[step - 1]) : Array(CELLS).fill(0);
-  paint($("stepped"), canvasAfter(draws.slice(0, step)), outlined);
+  const cells = canvasAfter(draws.slice(0, step));
+  paint($("stepped"), cells, outlined, cells.map((cell, i) => +cell !== +D.target[i]));
+  describe($("stepped"), `After ${count(step, "draw")}`, cells);
   $("stepNumber").value = `${step} of ${draws.length}`;
   [...$("code").children].forEach((line, i) => line.classList.toggle("now", i === step - 1));
 }
@@ -164,10 +191,32 @@ function frame(xs, xLabels, xName, ys, yName, x) {
 }
 
 function figure(parent, title, legend, inside) {
-  const caption = legend.map(([name, style], i) => `<span class="mark ${style}">${i % 2 ? "■" : "●"} ${name}</span>`).join("");
+  const caption = legend.map(([name, style], i) => `<span class="mark ${style}">${i % 2 ? "■" : "●"} ${wordHtml(name)}</span>`).join("");
   parent.innerHTML = `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${title}">${inside}</svg>` +
     `<figcaption>${title}: ${caption}</figcaption>`;
 }
+
+// ---- Words --------------------------------------------------------------------------------------
+
+// The list on top of the page tells what each means; here a word finds its entry.
+const MEANINGS = new Map([...document.querySelectorAll("#words dt")].map(dt => [dt.textContent, dt.nextElementSibling]));
+const ENTRY = {attempts: "attempt", children: "child", "best attempt": "attempt", "best child": "child", "mean attempt": "attempt",
+  "mean draws a program": "draws", "draws a program": "draws", "distinct picture": "distinct", "distinct pictures": "distinct",
+  run: "programs run", sampled: "attempt", "loss, nats a token": "loss", "kept from earlier epochs": "kept"};
+MEANINGS.forEach((dd, name) => { dd.id = `word-${name.replaceAll(" ", "-")}`; });
+function wordHtml(name) {
+  const meaning = MEANINGS.get(ENTRY[name] || name);
+  return meaning ? `<button class="word" aria-describedby="${meaning.id}">${name}</button>` : name;
+}
+document.addEventListener("click", event => {
+  const button = event.target.closest?.(".word"), tip = $("tip");
+  if (!button || !tip.showPopover) return;
+  tip.textContent = $(button.getAttribute("aria-describedby")).textContent.replace(/\s+/g, " ");
+  tip.showPopover();
+  const at = button.getBoundingClientRect(), own = tip.getBoundingClientRect();
+  tip.style.left = `${Math.max(8, Math.min(at.left, innerWidth - own.width - 8))}px`;
+  tip.style.top = `${at.bottom + own.height + 8 < innerHeight ? at.bottom + 6 : Math.max(8, at.top - own.height - 6)}px`;
+});
 
 // Lines with a marker an epoch, null where there is no value; few epochs have their values written.
 function curve(title, name, lines, low, digits) {
@@ -219,11 +268,13 @@ function histogram(groups) {
 function showEpoch(epoch) {
   const E = D.epochs[epoch], all = entriesOf(E);
   $("number").value = `${epoch + 1} of ${last + 1}`;
-  $("counts").textContent = [`${count(E.attempts.length, "program")} sampled`,
-    E.kept.length ? `${count(E.kept.length, "program")} kept from earlier epochs` : "",
-    E.run > E.attempts.length ? `${E.run.toLocaleString("en")} run` : "", `${count(E.distinct, "distinct picture")}`,
-    `${E.new.toLocaleString("en")} new`, `${E.trained.toLocaleString("en")} trained on`,
-    `${E.draws.toFixed(1)} draws a program`].filter(Boolean).join(", ") + ".";
+  const many = n => n.toLocaleString("en"), s = n => n === 1 ? "" : "s";
+  $("counts").innerHTML = [`${count(E.attempts.length, "program")} ${wordHtml("sampled")}`,
+    E.kept.length ? `${count(E.kept.length, "program")} ${wordHtml("kept from earlier epochs")}` : "",
+    E.run > E.attempts.length ? `${many(E.run)} ${wordHtml("run")}` : "",
+    `${many(E.distinct)} ${wordHtml(`distinct picture${s(E.distinct)}`)}`,
+    `${many(E.new)} ${wordHtml("new")}`, `${many(E.trained)} ${wordHtml("trained on")}`,
+    `${E.draws.toFixed(1)} ${wordHtml("draws a program")}`].filter(Boolean).join(", ") + ".";
   histogram([["attempts", "attempt", all.attempt], ["children", "child", all.child]].filter(([, , entries]) => entries.length));
   $("tried").replaceChildren();
   const titles = {attempt: "Attempts", kept: "Kept from earlier epochs", child: "Children"};
@@ -243,10 +294,39 @@ function showEpoch(epoch) {
     });
   });
   paint($("best"), best.cells);
+  describe($("best"), "Best of the epoch", best.cells);
+  showMissed(all);
   $("bestText").textContent = `best of the epoch: ${percent(RIGHT(best.program))}, ${KINDS[best.kind]}`;
   document.querySelectorAll(".cursor").forEach(line =>
     line.setAttribute("d", `M${line.dataset.at.split(" ")[epoch]} ${TOP}V${BOTTOM}`));
   choose(best, E);
+}
+
+// Which cells of the target how many attempts get right: a cross where none does, a ring where then
+// another program of the epoch does.
+function showMissed(all) {
+  const right = kind => {
+    const times = Array(CELLS).fill(0);
+    all[kind].forEach(entry => canvasAfter(DRAWS(entry.program)).forEach((cell, i) => { times[i] += +cell === +D.target[i]; }));
+    return times;
+  };
+  const times = right("attempt"), others = [right("kept"), right("child")];
+  const canvas = $("missed"), context = canvas.getContext("2d"), size = 16;
+  canvas.width = COLS * size; canvas.height = ROWS * size;
+  let missed = 0, found = 0;
+  times.forEach((n, i) => {
+    const x = i % COLS * size, y = Math.floor(i / COLS) * size, part = n / all.attempt.length;
+    context.fillStyle = `rgb(${[[242, 11], [242, 79], [242, 138]].map(([a, b]) => Math.round(a + part * (b - a))).join()})`;
+    context.fillRect(x, y, size, size);
+    if (n) return;
+    missed++;
+    if (others.some(other => other[i])) { found++; ring(context, x, y); } else cross(context, x, y);
+  });
+  const parts = others.flat().some(Boolean) || all.child.length
+    ? `: ✕ ${missed - found} that no program does, ○ ${found} that a child or kept program does` : ", ✕";
+  $("missedText").textContent = "cells that are right: the darker, in the more attempts. " +
+    (missed ? `${count(missed, "cell")} that no attempt gets right${parts}.` : "Every cell is right in some attempt.");
+  canvas.setAttribute("aria-label", $("missedText").textContent);
 }
 
 // A button that moves a slider to its end.
@@ -292,7 +372,8 @@ const sampled = D.epochs.reduce((sum, E) => sum + E.attempts.length, 0);
 const run = column("run").reduce((a, b) => a + b, 0);
 const record = Math.max(...attempts, ...children.filter(v => v !== null));
 $("summary").textContent = `${D.solved ? "Solved" : `Not solved (best ${percent(record)})`} after` +
-  ` ${count(last + 1, "epoch")}, ${count(sampled, "program")} sampled${run > sampled ? `, ${run.toLocaleString("en")} run` : ""}.`;
+  ` ${count(last + 1, "epoch")}, ${count(sampled, "program")} sampled${run > sampled ? `, ${run.toLocaleString("en")} run` : ""}` +
+  `${$("seconds") ? `, in ${$("seconds").textContent}` : ""}.`;
 
 const numbers = {"epoch": E => D.epochs.indexOf(E) + 1, "sampled": E => E.attempts.length, "kept": E => E.kept.length,
   "children": E => E.children.length, "run": E => E.run.toLocaleString("en"),
@@ -302,7 +383,7 @@ const numbers = {"epoch": E => D.epochs.indexOf(E) + 1, "sampled": E => E.attemp
 if (D.epochs.every(E => !E.children.length && !E.kept.length))  // not recombined
   ["kept", "children", "run", "best child"].forEach(name => delete numbers[name]);
 const head = make("tr", null, $("numbers"));
-Object.keys(numbers).forEach(name => make("th", name, head));
+Object.keys(numbers).forEach(name => { make("th", null, head).innerHTML = wordHtml(name); });
 D.epochs.forEach(E => {
   const line = make("tr", null, $("numbers"));
   Object.values(numbers).forEach(value => make("td", value(E), line));
@@ -323,6 +404,37 @@ Object.entries(D.about).forEach(([name, value]) => {
   make("td", typeof value === "object" ? JSON.stringify(value) : value, line);
 });
 paint($("target"), D.target);
+describe($("target"), "Target", [...D.target]);
+
+// ---- Downloads ----------------------------------------------------------------------------------
+
+function download(blob, ending) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = D.name + ending;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+$("getProgram").onclick = () => download(new Blob([D.script], {type: "text/x-python"}), ".py");
+$("getPicture").onclick = () => {
+  const small = document.createElement("canvas"), canvas = document.createElement("canvas");
+  paint(small, D.picture);
+  canvas.width = COLS * 32; canvas.height = ROWS * 32;
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  context.drawImage(small, 0, 0, canvas.width, canvas.height);
+  canvas.toBlob(blob => download(blob, ".png"));
+};
+$("getNumbers").onclick = () => {
+  const part = program => program === null ? "" : RIGHT(program) / CELLS, best = E => Math.max(...E.attempts.map(RIGHT)) / CELLS;
+  const columns = {epoch: (E, e) => e + 1, sampled: E => E.attempts.length, kept: E => E.kept.length, children: E => E.children.length,
+    run: E => E.run, best_attempt: best, mean_attempt: E => mean(E.attempts.map(part)),
+    best_child: E => E.children.length ? Math.max(...E.children.map(([p]) => part(p))) : "",
+    distinct: E => E.distinct, new: E => E.new, trained_on: E => E.trained, draws: E => E.draws, loss: E => E.loss ?? ""};
+  const lines = D.epochs.map((E, e) => Object.values(columns).map(value => value(E, e)).join());
+  download(new Blob([[Object.keys(columns).join(), ...lines, ""].join("\n")], {type: "text/csv"}), ".csv");
+};
+$("getData").onclick = () => download(new Blob([JSON.stringify(D)], {type: "application/json"}), ".json");
 $("epoch").max = last;
 $("epoch").value = last;
 $("epochs").hidden = last === 0;
@@ -330,3 +442,4 @@ $("epoch").oninput = () => showEpoch(+$("epoch").value);
 player($("play"), $("epoch"), () => Math.min(Math.max(6000 / last, 250), 1200));
 const stepper = player($("playSteps"), $("step"), () => Math.min(Math.max(6000 / $("step").max, 100), 600));
 showEpoch(last);
+document.documentElement.dataset.ready = "";

@@ -1,22 +1,34 @@
 """report.html: an adaptation as one file that opens from disk; nothing is loaded from elsewhere.
 
-The page is ``report.html`` beside this module, with ``report.js`` and the data as JSON put in.
-Programs and draws are in it once each, however often they occur; the page paints the pictures.
+The page is ``report.html`` beside this module, with ``report.js`` and the data as compressed JSON
+put in. Programs and draws are in it once each, however often they occur; the page paints the
+pictures.
 """
 
+import base64
+import gzip
 import html
 import json
 import pathlib
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
+from herjax._version import __version__
 from herjax.dsl.ops import COLOUR, END, OP
-from herjax.dsl.source import format_program
+from herjax.dsl.source import format_program, format_script
 from herjax.learning.epoch import EpochMetrics
 from herjax.tasks.palette import PALETTE
 from herjax.tasks.suite import Picture
-from herjax.viewing.story import cells_drawn, epoch_rows
+from herjax.viewing.story import cells_drawn, epoch_rows, stages
+
+# What herjax repeats, and the method that it takes its name from; the pages link to both.
+SOURCE = (
+    "https://github.com/ironbar/arc25/blob/main/docs/modeling/"
+    "Iteration_05_test_time_training_with_code_HER.md"
+)
+PAPER = "https://arxiv.org/abs/1707.01495"
 
 
 def make_report(
@@ -27,6 +39,7 @@ def make_report(
     about: dict,
     sampled: int | None = None,
     kept: int = 0,
+    facts: Mapping[str, str] | None = None,
 ) -> str:
     """The page of one adaptation.
 
@@ -38,6 +51,7 @@ def make_report(
       about: what is shown as the configuration, JSON.
       sampled: G, the rows of an epoch that were sampled; None if all were.
       kept: M, the rows of programs kept from earlier epochs. After them follows a child of each.
+      facts: of this run, names and texts, such as ``seconds``, which also goes into the first line.
     """
     table = _Programs(picture.target.shape)
     data = {
@@ -49,15 +63,60 @@ def make_report(
         "target": _digits(picture.target),
         "epochs": [_epoch(history, e, table, sampled, kept) for e in range(len(history.program))],
         "final": format_program(program),
+        "script": format_script(program, picture.input),
+        "picture": _digits(stages(program, picture.input)[-1]),
+        "name": file_name(title),
         "programs": table.programs,
         "draws": table.draws(),
-        "about": about,
+        # What JSON has no word for becomes text: the page must not fail for a setting.
+        "about": json.loads(json.dumps(about, default=str), parse_constant=str),
     }
-    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    source = pathlib.Path(__file__)
-    page = source.with_suffix(".html").read_text()
-    page = page.replace("{{SCRIPT}}", source.with_suffix(".js").read_text())
-    return page.replace("{{TITLE}}", html.escape(title)).replace("{{DATA}}", text)
+    folder = pathlib.Path(__file__).parent
+    known = {
+        "TITLE": escape(title),
+        "SCRIPT": (folder / "report.js").read_text(),
+        "DATA": _packed(data),
+        **fact_list(facts),
+        **foot(),
+    }
+    return fill((folder / "report.html").read_text(), known)
+
+
+def fill(template: str, known: Mapping[str, str]) -> str:
+    """A template with each ``{{NAME}}`` replaced, once: what is put in is not looked at again."""
+    return re.sub(r"\{\{([A-Z_]+)\}\}", lambda found: known[found[1]], template)
+
+
+def fact_list(facts: Mapping[str, str] | None) -> dict[str, str]:
+    """What a template needs to tell of a run."""
+    lines = "".join(_fact(*fact) for fact in (facts or {}).items())
+    return {"FACTS": lines, "NO_FACTS": "" if facts else " hidden"}
+
+
+def foot() -> dict[str, str]:
+    """What a template needs to tell where it comes from."""
+    return {"VERSION": __version__, "SOURCE": SOURCE, "PAPER": PAPER}
+
+
+def escape(text: str) -> str:
+    """Text as HTML, also in attributes; what has no UTF-8, as some names of files, as "?"."""
+    return html.escape(text.encode(errors="replace").decode().replace("\0", "?"))
+
+
+def file_name(title: str) -> str:
+    """A title as the name of a file, on any system."""
+    return re.sub(r"[^0-9A-Za-z.-]+", "-", title).strip("-.")[:80] or "herjax"
+
+
+def _packed(data: dict) -> str:
+    """JSON, compressed, in characters that mean nothing to HTML; equal data, equal text."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+def _fact(name: str, text: str) -> str:
+    mark = ' id="seconds"' if name == "seconds" else ""
+    return f"<dt>{escape(name)}</dt><dd{mark}>{escape(text)}</dd>"
 
 
 def _epoch(
@@ -81,67 +140,6 @@ def _epoch(
         "draws": round(float(history.draws[epoch]), 2),
         "loss": round(loss, 4) if np.isfinite(loss) else None,
     }
-
-
-def make_overview(title: str, rows: list[dict]) -> str:
-    """The page of a population: a table that links to the report of every member.
-
-    Args:
-      title: of the page.
-      rows: what is shown, a column a key; ``link`` is where the first column leads.
-    """
-    columns = [name for name in rows[0] if name != "link"]
-    head = "".join(f"<th><button>{html.escape(name)}</button>" for name in columns)
-    body = []
-    for row in rows:
-        cells = [html.escape(str(row[name])) for name in columns]
-        cells[0] = f'<a href="{html.escape(row["link"], quote=True)}">{cells[0]}</a>'
-        body.append("<tr>" + "".join(f"<td>{cell}" for cell in cells))
-    numbers = [
-        f"tr>:nth-child({place})"
-        for place, name in enumerate(columns, start=1)
-        if all(_NUMBER.fullmatch(str(row[name])) for row in rows)
-    ]
-    style = _OVERVIEW_STYLE + (",".join(numbers) + "{text-align:right}" if numbers else "")
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{style}</style>"
-        f"<h1>{html.escape(title)}</h1><p>A name leads to a report; a heading sorts by its column."
-        f'<div tabindex="0"><table><thead><tr>{head}<tbody>\n' + "\n".join(body) + "</table></div>"
-        f"<script>{_OVERVIEW_SCRIPT}</script></html>\n"
-    )
-
-
-_NUMBER = re.compile(r"-?[\d,]*\.?\d+ ?%?")
-
-# The box scrolls sideways, not the page; the first column stays in sight.
-_OVERVIEW_STYLE = (
-    ":root{color-scheme:light dark;font:16px/1.4 system-ui,sans-serif}"
-    "body{margin:1rem auto;max-width:60rem;padding:0 1rem}h1{font-size:1.4rem}"
-    "div{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-    "td,th{text-align:left;padding:.25rem .7rem;white-space:nowrap;border-bottom:1px solid #8884}"
-    "td:first-child,th:first-child{position:sticky;left:0;background:Canvas;padding-left:0}"
-    "@media(max-width:30rem){td:first-child{white-space:normal;overflow-wrap:anywhere;"
-    "min-width:7rem}}"
-    "th button{font:inherit;font-weight:600;color:inherit;background:none;border:0;padding:0;"
-    "cursor:pointer}th button:hover,a:hover{text-decoration:underline}"
-    "tbody tr:hover{background:#8882}"
-    'th[aria-sort=ascending] button::after{content:" \\25b2"}'
-    'th[aria-sort=descending] button::after{content:" \\25bc"}'
-)
-
-_OVERVIEW_SCRIPT = """
-const body = document.querySelector("tbody"), heads = [...document.querySelectorAll("th")];
-heads.forEach((head, column) => head.firstChild.onclick = () => {
-  const sign = head.ariaSort === "ascending" ? -1 : 1;
-  const text = row => row.cells[column].textContent.trim().replaceAll(",", "");
-  const compare = (a, b) => parseFloat(a) - parseFloat(b) || a.localeCompare(b);
-  heads.forEach(other => other.removeAttribute("aria-sort"));
-  head.ariaSort = sign > 0 ? "ascending" : "descending";
-  body.append(...[...body.rows].sort((a, b) => sign * compare(text(a), text(b))));
-});
-"""
 
 
 def _digits(picture: np.ndarray) -> str:
