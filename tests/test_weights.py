@@ -65,7 +65,9 @@ def test_damaged_weights_are_refused(folder, kind):
 
 
 def test_unknown_name_lists_the_shipped_ones():
-    with pytest.raises(CheckpointError, match="no model 'bse': give one of .*base"):
+    with pytest.raises(
+        CheckpointError, match=r"no model 'bse' \(did you mean 'base'\?\): give one of .*base"
+    ):
         herjax.load_pretrained("bse")
 
 

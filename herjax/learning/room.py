@@ -1,0 +1,167 @@
+"""How much memory and disk an adaptation will take, told before it begins.
+
+Counted are the arrays that grow with the settings; ``tests/test_room.py`` holds the sum to what
+runs were measured to take.
+"""
+
+import os
+import pathlib
+import shutil
+from collections.abc import Sequence
+
+import jax
+
+from herjax.decoder.embedding import ModelConfig
+from herjax.decoder.weights import Pretrained
+from herjax.dsl.grammar import SLOTS
+from herjax.dsl.ops import RECORD_SIZE
+from herjax.learning.config import AdaptConfig
+from herjax.tasks.task import canvas_side
+
+START = 600_000_000  # bytes of a process that has imported and compiled everything
+FLOAT = 4  # bytes
+
+Parts = dict[str, int]  # bytes, by what takes them and which settings change it
+
+
+def state_bytes(weights: int, config: AdaptConfig, cells: int) -> Parts:
+    """Of one member: what ``AdaptState`` holds, with weights of so many bytes."""
+    draws = config.draws(cells)
+    programs = config.programs_an_epoch
+    row = programs * (draws * RECORD_SIZE + FLOAT) + cells + 7 * FLOAT
+    return {
+        "the weights and their optimiser": 3 * weights,
+        "the history (max_epochs, programs, max_draws)": config.max_epochs * row,
+        "the pictures remembered (max_epochs, fraction)": 8 * config.pairs * config.max_epochs,
+    }
+
+
+def training_bytes(model: ModelConfig, batch: int, cells: int, draws: int) -> int:
+    """Of the activations of one step on so many pairs, forward and backward."""
+    tokens = SLOTS * draws + 1
+    width, heads = model.width, model.heads
+    dense = (
+        (8 + 3 * model.mlp_ratio) * width * (model.layers * cells + model.program_layers * tokens)
+    )
+    attention = (
+        3 * heads * (model.layers * cells**2 + model.program_layers * tokens * (cells + tokens))
+    )
+    points = 6 * draws * cells
+    return FLOAT * batch * (dense + attention + points)
+
+
+def sampling_bytes(model: ModelConfig, programs: int, cells: int, draws: int) -> int:
+    """Of the keys and values, the scores and the tokens of so many programs."""
+    cache = 2 * model.program_layers * (draws + 1 + SLOTS) * model.width
+    scores = 3 * model.heads * (cells + draws) + 4 * cells + 4 * (2 + model.mlp_ratio) * model.width
+    return FLOAT * programs * (cache + scores + 4 * SLOTS * (draws + 2))
+
+
+def epoch_bytes(model: ModelConfig, config: AdaptConfig, cells: int) -> Parts:
+    """Of one epoch of one member, while it runs."""
+    draws, programs = config.draws(cells), config.programs_an_epoch
+    parents = config.sampled + config.kept
+    painted = 6 * programs * draws * (cells + draws) + 2 * programs**2
+    if config.partners:
+        painted += parents * draws * (3 * cells + 2 * FLOAT * config.partners)
+    return {
+        "the programs of an epoch (programs, max_draws)": painted
+        + sampling_bytes(model, config.sampled, cells, draws),
+        "the training step (minibatch, fresh, max_draws)": training_bytes(
+            model, config.minibatch + config.fresh, cells, draws
+        ),
+    }
+
+
+def adaptation_bytes(
+    pretrained: Pretrained, config: AdaptConfig, cells: int, slots: int = 1, at_once: int = 1
+) -> Parts:
+    """Of ``slots`` members on a canvas of so many cells, of which ``at_once`` run at a time."""
+    weights = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(pretrained.params))
+    copies = slots + (slots if slots > 1 else 1)  # one more while it is filled, saved or told of
+    parts = {n: copies * size for n, size in state_bytes(weights, config, cells).items()}
+    for name, size in epoch_bytes(pretrained.model.config, config, cells).items():
+        parts[name] = at_once * size
+    return parts
+
+
+def available_bytes() -> int | None:
+    """Memory that this process may still take; None where that is not known.
+
+    On Linux, what the machine has left, and its control group; elsewhere all that there is.
+    """
+    found = []
+    for path, name in (("/proc/meminfo", "MemAvailable:"),):
+        for line in _lines(path):
+            if line.startswith(name):
+                found.append(1024 * int(line.split()[1]))
+    limit, used = (_lines(f"/sys/fs/cgroup/memory.{n}") for n in ("max", "current"))
+    if limit and used and limit[0].isdecimal():
+        found.append(max(int(limit[0]) - int(used[0]), 0))
+    if not found and hasattr(os, "sysconf"):
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    return min(found, default=None)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return pathlib.Path(path).read_text().splitlines()
+    except (OSError, ValueError):
+        return []
+
+
+def check_room(
+    pretrained: Pretrained,
+    shapes: Sequence[tuple[int, ...]],
+    config: AdaptConfig,
+    *,
+    slots: int = 1,
+    devices: int = 1,
+    vectorize: bool = False,
+    available: int | None = None,
+) -> None:
+    """Refuse an adaptation that would not fit into memory.
+
+    Args:
+      pretrained: the decoder.
+      shapes: (R, C) of the pictures; the largest canvas counts.
+      config: of all members.
+      slots: members that have a state at the same time, on all devices.
+      devices: that run members at the same time.
+      vectorize: whether a device runs all its members as one batch.
+      available: bytes; what the machine has left if None.
+
+    Raises:
+      ValueError: with the numbers, and the settings that make most of it.
+    """
+    side = max(canvas_side(shape, pretrained.model.config.max_side) for shape in shapes)
+    at_once = slots if vectorize else min(slots, devices)
+    parts = adaptation_bytes(pretrained, config, side * side, slots, at_once)
+    _refuse_beyond(parts, available_bytes() if available is None else available, "memory")
+
+
+def check_disk(parts: Parts, folder: str | os.PathLike, free: int | None = None) -> None:
+    """Refuse a run whose files would not fit on the disk of its folder, which need not be there.
+
+    Raises:
+      ValueError: with the numbers.
+    """
+    place = pathlib.Path(folder).absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    free = shutil.disk_usage(place).free if free is None else free
+    _refuse_beyond(parts, free, f"disk at {place}", start=0)
+
+
+def _refuse_beyond(parts: Parts, available: int | None, what: str, start: int = START) -> None:
+    total = start + sum(parts.values())
+    if available is not None and total > available:
+        most = max(parts, key=lambda name: parts[name])
+        raise ValueError(
+            f"this would take about {_gigabytes(total)} of {what}, there are"
+            f" {_gigabytes(available)}; {_gigabytes(parts[most])} are {most}"
+        )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count < 10**15 else f"{count / 1e9:.1e} GB"
