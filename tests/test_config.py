@@ -44,6 +44,20 @@ def test_malformed_tuples_are_refused(argument):
         parse(AdaptConfig(), argument)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1], "must be fields by name"),
+        ({"depth": 3}, "PretrainConfig has no field 'depth'"),
+        ({"model": {"width": "wide"}}, "width must be an integer, got 'wide'"),
+        ({"model": 3}, "ModelConfig must be fields by name, got 3"),
+    ],
+)
+def test_from_dict_takes_only_what_asdict_gives(values, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict(PretrainConfig(), values)
+
+
 def test_from_dict_is_the_inverse_of_asdict():
     config = PretrainConfig(steps=7, snapshots=())
     assert from_dict(PretrainConfig(), dataclasses.asdict(config)) == config
@@ -55,7 +69,7 @@ def test_from_dict_is_the_inverse_of_asdict():
         ({"programs": (0,)}, "programs must be at least 1"),
         ({"programs": (4, 4)}, "must pair up"),
         ({"temperatures": (-0.5,)}, "temperatures must be above 0"),
-        ({"temperatures": (0.0,)}, "--greedy"),
+        ({"temperatures": (0.0,)}, "there is greedy"),
         ({"temperatures": (float("nan"),)}, "temperatures must be above 0"),
         ({"minibatch": 0}, "minibatch must be at least 1, got 0"),
         ({"max_epochs": -1}, "max_epochs must be at least 1"),
@@ -72,6 +86,8 @@ def test_from_dict_is_the_inverse_of_asdict():
         ({"minibatch": 2.0}, "minibatch must be an integer, got 2.0"),
         ({"max_epochs": True}, "max_epochs must be an integer, got True"),
         ({"greedy": 1}, "greedy must be True or False, got 1"),
+        ({"max_epochs": 10**10}, "max_epochs must be at most 1000000000, got 10000000000"),
+        ({"programs": (10**5000,)}, "programs must be at most 1000000000, got"),
         ({"clip": "1"}, "clip must be a number, got '1'"),
     ],
 )

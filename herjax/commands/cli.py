@@ -48,11 +48,20 @@ MESH = flags.DEFINE_string(
     "mesh", None, "Devices: data:N or data:N,model:M; on CPUs, as many are made. Default: all."
 )
 DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several processes; found by SLURM, MPI, Kubernetes, TPU, or:"
+    "distributed",
+    False,
+    "This is one of several processes, which SLURM, MPI, Kubernetes or a TPU tell of; else all of"
+    " --coordinator, --num_processes and --process_id do.",
 )
-COORDINATOR = flags.DEFINE_string("coordinator", None, "Address HOST:PORT of process 0.")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many.", lower_bound=1)
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is.", lower_bound=0)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "With --distributed: address HOST:PORT of process 0."
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "With --distributed: how many processes there are.", lower_bound=1
+)
+PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "With --distributed: which process this is, from 0.", lower_bound=0
+)
 
 
 class StopSignals:

@@ -39,15 +39,11 @@ def state_bytes(weights: int, config: AdaptConfig, cells: int) -> Parts:
 def training_bytes(model: ModelConfig, batch: int, cells: int, draws: int) -> int:
     """Of the activations of one step on so many pairs, forward and backward."""
     tokens = SLOTS * draws + 1
-    width, heads = model.width, model.heads
-    dense = (
-        (8 + 3 * model.mlp_ratio) * width * (model.layers * cells + model.program_layers * tokens)
-    )
-    attention = (
-        3 * heads * (model.layers * cells**2 + model.program_layers * tokens * (cells + tokens))
-    )
+    blocks = model.layers * cells + model.program_layers * tokens
+    dense = (6 + 2 * model.mlp_ratio) * model.width * blocks
+    seen = model.layers * cells**2 + model.program_layers * tokens * (cells + tokens)
     points = 6 * draws * cells
-    return FLOAT * batch * (dense + attention + points)
+    return FLOAT * batch * (dense + 2 * model.heads * seen + points)
 
 
 def sampling_bytes(model: ModelConfig, programs: int, cells: int, draws: int) -> int:
@@ -57,16 +53,21 @@ def sampling_bytes(model: ModelConfig, programs: int, cells: int, draws: int) ->
     return FLOAT * programs * (cache + scores + 4 * SLOTS * (draws + 2))
 
 
-def epoch_bytes(model: ModelConfig, config: AdaptConfig, cells: int) -> Parts:
-    """Of one epoch of one member, while it runs."""
+def hindsight_bytes(config: AdaptConfig, cells: int) -> int:
+    """Of what programs paint, who takes whose draws, and which pictures are the same."""
     draws, programs = config.draws(cells), config.programs_an_epoch
-    parents = config.sampled + config.kept
-    painted = 6 * programs * draws * (cells + draws) + 2 * programs**2
-    if config.partners:
-        painted += parents * draws * (3 * cells + 2 * FLOAT * config.partners)
+    painted = 3 * programs * draws * (cells + draws)
+    offers = 2 * FLOAT * config.partners * draws * (config.sampled + config.kept)
+    compared = programs * (config.pairs * config.max_epochs + 2 * programs)
+    return painted + offers + compared
+
+
+def epoch_bytes(model: ModelConfig, config: AdaptConfig, cells: int) -> Parts:
+    """Of one epoch of one member, while it runs: by its phases, of which the largest counts."""
+    draws = config.draws(cells)
     return {
-        "the programs of an epoch (programs, max_draws)": painted
-        + sampling_bytes(model, config.sampled, cells, draws),
+        "sampling (programs, max_draws)": sampling_bytes(model, config.sampled, cells, draws),
+        "telling what is new (programs, max_epochs)": hindsight_bytes(config, cells),
         "the training step (minibatch, fresh, max_draws)": training_bytes(
             model, config.minibatch + config.fresh, cells, draws
         ),
@@ -80,9 +81,9 @@ def adaptation_bytes(
     weights = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(pretrained.params))
     copies = slots + (slots if slots > 1 else 1)  # one more while it is filled, saved or told of
     parts = {n: copies * size for n, size in state_bytes(weights, config, cells).items()}
-    for name, size in epoch_bytes(pretrained.model.config, config, cells).items():
-        parts[name] = at_once * size
-    return parts
+    phases = epoch_bytes(pretrained.model.config, config, cells)
+    largest = max(phases, key=lambda name: phases[name])
+    return {**parts, largest: at_once * phases[largest]}
 
 
 def available_bytes() -> int | None:

@@ -86,7 +86,10 @@ def check_function(name: str, value: Any) -> None:
 
 def told(value: Any) -> str:
     """A value in a message: one short line."""
-    return " ".join(_SHORT.repr(value).split())
+    try:
+        return " ".join(_SHORT.repr(value).split())
+    except Exception:  # an integer of too many digits, or a repr that fails
+        return f"a {type(value).__name__} that cannot be written out"
 
 
 def did_you_mean(given: str, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -159,9 +159,12 @@ def _part(content: Any, part: str, name: str) -> object:
     """Follow ``train.0.output`` into parsed JSON."""
     for step in part.split("."):
         try:
-            if not isinstance(content, list | dict):
-                raise TypeError
-            content = content[int(step) if isinstance(content, list) else step]
+            if isinstance(content, dict):
+                content = content[step]
+            elif isinstance(content, list):
+                content = content[int(step)]
+            else:
+                raise TypeError  # a string, say, has no parts to follow
         except (KeyError, IndexError, ValueError, TypeError):
             keys = content if isinstance(content, dict) else ()
             near = did_you_mean(step, filter(lambda key: len(key) < 100, keys))

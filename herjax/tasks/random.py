@@ -15,6 +15,7 @@ from jax import Array
 from herjax.dsl.canonical import canonical_program
 from herjax.dsl.executor import OUTSIDE, execute
 from herjax.dsl.ops import COLOURS, RECORD_SIZE, SOURCE_OPS, uses
+from herjax.runtime.config import check_types
 from herjax.tasks.task import Task
 
 
@@ -33,6 +34,9 @@ class TaskConfig:
     max_side: int = 10
     max_draws: int = 5
     ops: int = SOURCE_OPS
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 def inside(height: Array, width: Array, rows: int, cols: int) -> Array:
