@@ -40,7 +40,7 @@ def training_bytes(model: ModelConfig, batch: int, cells: int, draws: int) -> in
     """Of the activations of one step on so many pairs, forward and backward."""
     tokens = SLOTS * draws + 1
     blocks = model.layers * cells + model.program_layers * tokens
-    dense = (6 + 2 * model.mlp_ratio) * model.width * blocks
+    dense = (8 + 2 * model.mlp_ratio) * model.width * blocks
     seen = model.layers * cells**2 + model.program_layers * tokens * (cells + tokens)
     points = 6 * draws * cells
     return FLOAT * batch * (dense + 2 * model.heads * seen + points)

@@ -25,12 +25,13 @@ def read_bounded(path: str | os.PathLike, most: int) -> bytes:
     name = os.fspath(path)
     # Opening a pipe waits for a writer, unless told not to.
     handle = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(handle, "rb") as file:
-        status = os.fstat(handle)
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(f"{name} is a folder, not a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{name} is not a regular file")
+        raise ValueError(f"{name} is not a regular file")
+    with open(handle, "rb") as file:
         data = file.read(most + 1) if status.st_size <= most else b""
     if status.st_size > most or len(data) > most:
         raise ValueError(f"{name} is larger than {_size(most)}")

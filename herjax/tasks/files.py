@@ -245,7 +245,7 @@ def _text(data: bytes, name: str, max_side: int) -> list[list[int]]:
     """Rows of digits; blanks and commas between them do not count, nor do empty lines."""
     rows: list[list[int]] = []
     text = data.decode("utf-8-sig", errors="replace")
-    for number, line in enumerate(io.StringIO(text), start=1):
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         digits = "".join(line.replace(",", " ").split())
         if not digits:
             continue
