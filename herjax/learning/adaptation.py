@@ -105,7 +105,7 @@ def adapt(
     task = make_task(target, input)
     shape = task.target.shape
     pretrained = decoder_for(shape, load_decoder(params))
-    check_room(pretrained, [shape], config)
+    check_room([shape], [pretrained], config)
     task = pad_task(task, canvas_side(shape, pretrained.model.config.max_side))
     key, canvas = jax.random.key(seed), task.target.shape
     state = call_kept(_start, pretrained.params, key, config=config, shape=canvas)

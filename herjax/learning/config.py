@@ -141,7 +141,7 @@ class AdaptConfig:
     @property
     def sampled(self) -> int:
         """G, programs sampled an epoch."""
-        return len(self.epoch_temperatures)
+        return sum(self.programs) + self.greedy
 
     @property
     def kept(self) -> int:

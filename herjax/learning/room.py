@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 
 import jax
+from jax.sharding import Mesh
 
 from herjax.decoder.embedding import ModelConfig
 from herjax.decoder.weights import Pretrained
@@ -20,8 +21,15 @@ from herjax.tasks.task import canvas_side
 
 START = 600_000_000  # bytes of a process that has imported and compiled everything
 FLOAT = 4  # bytes
+REPORT = 1_000_000  # bytes of the files of a member that has ended
+SLOTS_OF = {"cpu": 16, "gpu": 256, "tpu": 64}  # by platform, for each device on "data"
 
 Parts = dict[str, int]  # bytes, by what takes them and which settings change it
+
+
+def weight_bytes(pretrained: Pretrained) -> int:
+    """Of the parameters."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(pretrained.params))
 
 
 def state_bytes(weights: int, config: AdaptConfig, cells: int) -> Parts:
@@ -56,7 +64,7 @@ def sampling_bytes(model: ModelConfig, programs: int, cells: int, draws: int) ->
 def hindsight_bytes(config: AdaptConfig, cells: int) -> int:
     """Of what programs paint, who takes whose draws, and which pictures are the same."""
     draws, programs = config.draws(cells), config.programs_an_epoch
-    painted = 3 * programs * draws * (cells + draws)
+    painted = programs * draws * (cells + draws)
     offers = 2 * FLOAT * config.partners * draws * (config.sampled + config.kept)
     compared = programs * (config.pairs * config.max_epochs + 2 * programs)
     return painted + offers + compared
@@ -78,7 +86,7 @@ def adaptation_bytes(
     pretrained: Pretrained, config: AdaptConfig, cells: int, slots: int = 1, at_once: int = 1
 ) -> Parts:
     """Of ``slots`` members on a canvas of so many cells, of which ``at_once`` run at a time."""
-    weights = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(pretrained.params))
+    weights = weight_bytes(pretrained)
     copies = slots + (slots if slots > 1 else 1)  # one more while it is filled, saved or told of
     parts = {n: copies * size for n, size in state_bytes(weights, config, cells).items()}
     phases = epoch_bytes(pretrained.model.config, config, cells)
@@ -92,10 +100,9 @@ def available_bytes() -> int | None:
     On Linux, what the machine has left, and its control group; elsewhere all that there is.
     """
     found = []
-    for path, name in (("/proc/meminfo", "MemAvailable:"),):
-        for line in _lines(path):
-            if line.startswith(name):
-                found.append(1024 * int(line.split()[1]))
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            found.append(1024 * int(line.split()[1]))
     limit, used = (_lines(f"/sys/fs/cgroup/memory.{n}") for n in ("max", "current"))
     if limit and used and limit[0].isdecimal():
         found.append(max(int(limit[0]) - int(used[0]), 0))
@@ -112,41 +119,80 @@ def _lines(path: str) -> list[str]:
 
 
 def check_room(
-    pretrained: Pretrained,
     shapes: Sequence[tuple[int, ...]],
+    decoders: Sequence[Pretrained],
     config: AdaptConfig,
     *,
+    mesh: Mesh | None = None,
     slots: int = 1,
-    devices: int = 1,
-    vectorize: bool = False,
     available: int | None = None,
 ) -> None:
-    """Refuse an adaptation that would not fit into memory.
+    """Refuse adaptations that would not fit into memory.
 
     Args:
-      pretrained: the decoder.
-      shapes: (R, C) of the pictures; the largest canvas counts.
+      shapes: (R, C) of the picture of each member; those of one canvas are adapted together.
+      decoders: likewise.
       config: of all members.
-      slots: members that have a state at the same time, on all devices.
-      devices: that run members at the same time.
-      vectorize: whether a device runs all its members as one batch.
-      available: bytes; what the machine has left if None.
+      mesh: the devices; one of the platform if None.
+      slots: as of ``Population``.
+      available: bytes; what the machine, or an accelerator, has left if None.
 
     Raises:
       ValueError: with the numbers, and the settings that make most of it.
     """
-    side = max(canvas_side(shape, pretrained.model.config.max_side) for shape in shapes)
-    at_once = slots if vectorize else min(slots, devices)
-    parts = adaptation_bytes(pretrained, config, side * side, slots, at_once)
-    _refuse_beyond(parts, available_bytes() if available is None else available, "memory")
+    device = (mesh.devices.flat if mesh else jax.devices())[0]
+    devices = mesh.shape["data"] if mesh else 1
+    groups: dict[int, list[Pretrained]] = {}
+    for shape, decoder in zip(shapes, decoders):
+        side = canvas_side(shape, decoder.model.config.max_side)
+        groups.setdefault(side, []).append(decoder)
+    on_cpu = device.platform == "cpu"
+    if available is None:
+        # An accelerator that does not count its bytes is not asked.
+        limit = (device.memory_stats() or {}).get("bytes_limit") if not on_cpu else None
+        available = available_bytes() if on_cpu else limit
+    for side, members in groups.items():
+        together = min(slots or devices * SLOTS_OF.get(device.platform, 16), len(members))
+        if on_cpu:
+            at_once = min(together, devices)
+        else:  # each has its share, as one batch
+            together = at_once = -(-together // devices)
+        parts = adaptation_bytes(members[0], config, side * side, together, at_once)
+        _refuse_beyond(parts, available, "memory", START if on_cpu else 0)
 
 
-def check_disk(parts: Parts, folder: str | os.PathLike, free: int | None = None) -> None:
-    """Refuse a run whose files would not fit on the disk of its folder, which need not be there.
+def check_disk(
+    folder: str | os.PathLike,
+    decoders: Sequence[Pretrained],
+    shapes: Sequence[tuple[int, ...]],
+    config: AdaptConfig,
+    *,
+    slots: int = 1,
+    weights: bool = False,
+    free: int | None = None,
+) -> None:
+    """Refuse a run whose checkpoints and reports would not fit on the disk of its folder.
+
+    Args:
+      folder: of the run; it need not be there.
+      decoders: of each member.
+      shapes: (R, C) of the picture of each.
+      config: of all.
+      slots: members that a checkpoint holds, at most.
+      weights: whether the adapted weights are kept.
+      free: bytes; those of the disk if None.
 
     Raises:
       ValueError: with the numbers.
     """
+    size = max(weight_bytes(decoder) for decoder in decoders)
+    side = max(max(shape) for shape in shapes)
+    saved = sum(state_bytes(size, config, side * side).values()) * min(slots, len(shapes))
+    parts = {
+        "the checkpoints (max_epochs, programs, slots)": 3 * saved,  # two, and one being written
+        "the reports (seeds)": len(shapes) * REPORT,
+        "the adapted weights (save_weights)": len(shapes) * size * weights,
+    }
     place = pathlib.Path(folder).absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
