@@ -84,7 +84,8 @@ import herjax
 from herjax.learning import room
 side, changes = json.loads(sys.argv[1])
 changes = {n: tuple(v) if isinstance(v, list) else v for n, v in changes.items()}
-config, base = herjax.AdaptConfig.plain(**changes), herjax.load_pretrained()
+config = herjax.AdaptConfig.plain(**changes)
+base = herjax.load_pretrained("base" if side <= 10 else "base-20")
 def stop(state, metrics):
     raise StopIteration
 target = np.random.default_rng(0).integers(0, 10, (side, side))
@@ -104,7 +105,7 @@ print(json.dumps([room.START + sum(parts.values()), 1024 * int(lines["VmHWM"].sp
         (10, {"max_epochs": 100_000}),
         (10, {"programs": [600], "minibatch": 128}),
         (10, {"programs": [4000]}),
-        (10, {"programs": [64], "max_draws": 300}),
+        (20, {}),
     ],
 )
 def test_a_run_takes_what_was_told(side, changes):

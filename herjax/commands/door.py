@@ -29,7 +29,7 @@ def parse(arguments: list[str]) -> list[str]:
     ``--help`` exits with 0, what does not parse with 2 and one line.
     """
     try:
-        _check_flag_files(arguments[1:])
+        check_flag_files(arguments[1:])
         rest = flags.FLAGS(arguments)
         for name in flags.FLAGS:
             value = flags.FLAGS[name].value
@@ -49,7 +49,7 @@ def parse(arguments: list[str]) -> list[str]:
     return rest
 
 
-def _check_flag_files(arguments: list[str], depth: int = 0) -> None:
+def check_flag_files(arguments: list[str], depth: int = 0) -> None:
     """ValueError unless the files of ``--flagfile``, and those in them, are short text files."""
     if depth > 5:
         raise ValueError("--flagfile: more than five files inside each other")
@@ -60,4 +60,4 @@ def _check_flag_files(arguments: list[str], depth: int = 0) -> None:
                 text = read_bounded(pathlib.Path(path).expanduser(), MAX_FLAG_FILE).decode()
             except UnicodeDecodeError:
                 raise ValueError(f"--flagfile: {path} is no text") from None
-            _check_flag_files(text.splitlines(), depth + 1)
+            check_flag_files(text.splitlines(), depth + 1)

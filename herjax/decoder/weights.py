@@ -97,7 +97,8 @@ def load_pretrained(name: str | os.PathLike = "base") -> Pretrained:
     except NotADirectoryError:
         raise CheckpointError(f"model {folder} is a file: give the folder that holds it") from None
     except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"damaged model {folder}: {error}") from None
+        why = str(error)[:300]
+        raise CheckpointError(f"damaged model {str(folder)[:300]}: {why}") from None
     # jnp.asarray would compile a program for each shape.
     params = traverse_util.unflatten_dict(jax.device_put(flat), sep="/")
     return Pretrained(Decoder(config), {"params": params}, info)
@@ -116,6 +117,7 @@ def _read_info(folder: pathlib.Path) -> dict[str, Any]:
     return info
 
 
+@cache
 def parameter_shapes(config: ModelConfig) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of the parameters of a decoder, by their names with slashes."""
     one = Decoder(dataclasses.replace(config, layers=1, program_layers=1))
@@ -140,7 +142,7 @@ def check_params(flat: dict[str, Any], wanted: dict[str, jax.ShapeDtypeStruct]) 
     """
     if missing := [name for name in wanted if name not in flat]:
         raise ValueError(f"{missing[0]} is missing")
-    for name, leaf in flat.items():
+    for name, leaf in sorted(flat.items()):
         if name not in wanted:
             raise ValueError(
                 f"{told(name)} is no parameter of this model{did_you_mean(name, wanted)}"

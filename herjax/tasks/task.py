@@ -1,6 +1,5 @@
 """The struct of a drawing task, and tasks from arrays."""
 
-import reprlib
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from herjax.dsl.executor import OUTSIDE
 from herjax.dsl.ops import COLOURS
-from herjax.runtime.config import check_integer
+from herjax.runtime.config import check_integer, told
 
 # Pictures share a compiled program by the square canvas that they are padded to: the least of these
 # sides that holds them (BUILD_NOTES.md says what was measured).
@@ -95,9 +94,8 @@ def _check_rows(grid: Any, name: str) -> None:
             # JSON's true and false are integers to Python.
             integer = isinstance(cell, int | np.integer) and not isinstance(cell, bool)
             if not integer or not 0 <= cell < COLOURS:
-                told = reprlib.repr(cell)
                 raise ValueError(
-                    f"{name}, row {number}: colours are 0 .. {COLOURS - 1}, got {told}"
+                    f"{name}, row {number}: colours are 0 .. {COLOURS - 1}, got {told(cell)}"
                 )
 
 
