@@ -1,12 +1,14 @@
 import dataclasses
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl import flags
 
 from herjax.commands.flags import define_flags, read_flags
 from herjax.learning.config import AdaptConfig
 from herjax.learning.pretraining import PretrainConfig
-from herjax.runtime.config import from_dict
+from herjax.runtime.config import check_integer, did_you_mean, from_dict, told
 
 
 def parse(config, *arguments):
@@ -94,3 +96,31 @@ def test_from_dict_is_the_inverse_of_asdict():
 def test_bad_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         AdaptConfig(**changes)
+
+
+def test_near_names_are_suggested_and_far_ones_are_not():
+    known = ("max_epochs", "max_draws", "seed")
+    assert did_you_mean("max_epoch", known) == " (did you mean 'max_epochs'?)"
+    assert did_you_mean("colour", known) == ""
+    assert did_you_mean("x" * 10**6, known) == ""
+
+
+def test_values_are_told_in_one_short_line():
+    class Odd:
+        def __repr__(self):
+            raise RuntimeError
+
+    assert told("a\nb") == r"'a\nb'"
+    assert len(told("x" * 10**6)) < 200
+    assert len(told(list(range(10**5)))) < 200
+    assert "\n" not in told(np.zeros((9, 9)))
+    assert told(10**5000) == "one int that cannot be written out"
+    assert "Odd" in told(Odd())
+
+
+def test_integers_of_every_kind_become_those_of_python():
+    for value in (3, np.int8(3), np.uint64(3), jnp.int32(3)):
+        assert type(check_integer("n", value, 0)) is int
+    for value in (True, 3.0, "3", None, np.zeros(2, int), -1, 10**10):
+        with pytest.raises(ValueError, match="n must be an integer, 0 .. 1000000000, got"):
+            check_integer("n", value, 0)

@@ -3,7 +3,6 @@
 import collections.abc
 import dataclasses
 import difflib
-import math
 import operator
 import reprlib
 import typing
@@ -65,19 +64,6 @@ def check_integer(name: str, value: Any, least: int, most: int = MOST) -> int:
     return number
 
 
-def check_number(name: str, value: Any, least: float, most: float = math.inf) -> float:
-    """A finite number as one of Python.
-
-    Raises:
-      ValueError: with ``name``, what is allowed, and the value, if it is none or out of range.
-    """
-    good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (good and math.isfinite(value) and least <= value <= most):
-        allowed = f"{least} .. {most}" if most < math.inf else f"finite, {least} or more"
-        raise ValueError(f"{name} must be a number, {allowed}, got {told(value)}")
-    return float(value)
-
-
 def check_function(name: str, value: Any) -> None:
     """ValueError with ``name`` unless the value can be called."""
     if not callable(value):
@@ -89,7 +75,7 @@ def told(value: Any) -> str:
     try:
         return " ".join(_SHORT.repr(value).split())
     except Exception:  # an integer of too many digits, or a repr that fails
-        return f"a {type(value).__name__} that cannot be written out"
+        return f"one {type(value).__name__} that cannot be written out"
 
 
 def did_you_mean(given: str, known: Iterable[str], cutoff: float = 0.6) -> str:
