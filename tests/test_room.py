@@ -12,7 +12,14 @@ import pytest
 import herjax
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import init_adaptation
-from herjax.learning.room import available_bytes, check_disk, check_room, state_bytes, weight_bytes
+from herjax.learning.room import (
+    available_bytes,
+    check_disk,
+    check_pretraining,
+    check_room,
+    state_bytes,
+    weight_bytes,
+)
 
 CONFIGS = {
     "default": AdaptConfig(),
@@ -64,6 +71,18 @@ def test_adapt_asks_before_it_begins(tiny, target):
     keys, tasks = jax.random.split(jax.random.key(0), 2), [herjax.make_task(target)] * 2
     with pytest.raises(ValueError, match="GB of memory"):
         herjax.adapt_population(tiny, tasks, keys, config=AdaptConfig(max_epochs=10**9))
+
+
+def test_pretraining_is_asked_too(tiny):
+    model = tiny.model.config
+    check_pretraining(model, 128, 32, 5, available=10**9)
+    for batch, microbatch, message in ((10**8, 32, "(batch_size)"), (10**5, 10**5, "(microbatch)")):
+        with pytest.raises(ValueError, match="GB of memory") as caught:
+            check_pretraining(model, batch, microbatch, 5, available=10**9)
+        assert message in str(caught.value)
+    wide = herjax.ModelConfig(width=16384, layers=512)
+    with pytest.raises(ValueError, match="optimiser .model."):
+        check_pretraining(wide, 1, 1, 5, available=10**9)
 
 
 def test_the_disk_is_asked_of_a_folder_that_is_not_there(tiny, tmp_path):

@@ -172,7 +172,7 @@ def use_devices(cpu_devices: int = 1) -> None:
     Raises:
       ValueError: if the flags do not fit together.
     """
-    if MESH.value:
+    if MESH.value is not None:
         size = math.prod(parse_mesh(MESH.value).values())
         cpu_devices = -(-size // (NUM_PROCESSES.value or 1))  # of this process
         if cpu_devices > MAX_DEVICES:
@@ -199,7 +199,7 @@ def mesh(members: int | None = None) -> jax.sharding.Mesh:
     Raises:
       ValueError: if there are fewer devices than it needs.
     """
-    if MESH.value:
+    if MESH.value is not None:
         return make_mesh(parse_mesh(MESH.value))
     return make_mesh({"data": min(len(jax.devices()), members or sys.maxsize), "model": 1})
 

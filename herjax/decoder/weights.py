@@ -134,6 +134,11 @@ def parameter_shapes(config: ModelConfig) -> dict[str, jax.ShapeDtypeStruct]:
     return made
 
 
+def parameter_count(config: ModelConfig) -> int:
+    """How many numbers the parameters of a decoder are."""
+    return sum(leaf.size for leaf in parameter_shapes(config).values())
+
+
 def check_params(flat: dict[str, Any], wanted: dict[str, jax.ShapeDtypeStruct]) -> None:
     """Check that parameters, by their names with slashes, are the wanted ones, and finite.
 

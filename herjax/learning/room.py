@@ -13,7 +13,7 @@ import jax
 from jax.sharding import Mesh
 
 from herjax.decoder.embedding import ModelConfig
-from herjax.decoder.weights import Pretrained
+from herjax.decoder.weights import Pretrained, parameter_count
 from herjax.dsl.grammar import SLOTS
 from herjax.dsl.ops import RECORD_SIZE
 from herjax.learning.config import AdaptConfig
@@ -159,6 +159,31 @@ def check_room(
             together = at_once = -(-together // devices)
         parts = adaptation_bytes(members[0], config, side * side, together, at_once)
         _refuse_beyond(parts, available, "memory", START if on_cpu else 0)
+
+
+def check_pretraining(
+    model: ModelConfig, batch: int, microbatch: int, draws: int, available: int | None = None
+) -> None:
+    """Refuse a pretraining that would not fit into the memory of this machine.
+
+    Args:
+      model: the decoder.
+      batch: programs a step.
+      microbatch: programs at a time.
+      draws: of a program, at most.
+      available: bytes; what the machine has left if None. Accelerators are not asked.
+
+    Raises:
+      ValueError: with the numbers, and the settings that make most of it.
+    """
+    cells = model.max_side**2
+    parts = {
+        "the weights and their optimiser (model)": 4 * FLOAT * parameter_count(model),
+        "the tasks of a step (batch_size)": batch * 2 * (cells + draws * RECORD_SIZE * FLOAT),
+        "the training step (microbatch)": training_bytes(model, microbatch, cells, draws),
+    }
+    if jax.default_backend() == "cpu":
+        _refuse_beyond(parts, available_bytes() if available is None else available, "memory")
 
 
 def check_disk(

@@ -117,7 +117,7 @@ COMMANDS = [
     ("her_adapt", ["--mesh=data:0"], "expected data:N", True),
     ("her_adapt", ["--mesh=data:" + BIG], "", True),
     ("her_adapt", ["--mesh=rows:2"], "expected data:N", True),
-    ("her_adapt", ["--mesh="], "", True),
+    ("her_adapt", ["--mesh="], "mesh '': expected data:N", True),
     ("her_adapt", ["--num_processes=0", "--distributed"], "num_processes", True),
     ("her_adapt", ["--process_id=1"], "go together, and with --distributed", True),
     ("her_adapt", ["--compilation_cache=/dev/null/x"], "/dev/null", True),
@@ -137,6 +137,8 @@ COMMANDS = [
     ("pretrain", ["--preset=bas"], "(did you mean 'base'?)", True),
     ("pretrain", ["--preset=tiny", "--init=bse"], "(did you mean 'base'?)", True),
     ("pretrain", ["--preset=tiny", "--model.widht=3"], "(did you mean 'model.width'?)", True),
+    ("pretrain", ["--preset=tiny", "--batch_size=1000000000"], "GB of memory", True),
+    ("pretrain", ["--model.width=16384", "--model.layers=512"], "GB of memory", True),
     ("study", ["--scale=smal"], "(did you mean 'small'?)", True),
     ("study", ["--table=nope"], "no table 'nope'", True),
 ]
@@ -158,8 +160,8 @@ SHOW = [
     ([], "INPUT = open('x')\n", "is not a literal"),
     ([], "INPUT = " + "1+" * 40_000 + "1\n", "nested too deep"),
     ([], "INPUT = " + "[" * 150 + "]" * 150 + "\n", "colours are 0 .. 9, got [["),
-    ([], "INPUT = [[" + "0," * 200 + "]]\n", "at most 128x128 cells"),
-    ([], "#" * 500_000, "characters, at most"),
+    ([], "INPUT = [[" + "0," * 200 + "]]\n", "is 1x200: at most 128x128"),
+    ([], "#" * 300_000, "characters, at most"),
     ([], "#" * 5_000_000, "is larger than"),
     ([], b"\xff\xfe", "is no UTF-8 text"),
 ]
@@ -237,7 +239,7 @@ def _long_chain():
     with folder() as place:
         for i in range(9):
             (place / str(i)).write_text(f"--flagfile={place / str(i + 1)}\n")
-        with pytest.raises(ValueError, match="more than five files inside each other"):
+        with pytest.raises(ValueError, match="more than 5 files inside each other"):
             door.check_flag_files(["--flagfile", str(place / "0")])
 
 
@@ -248,7 +250,7 @@ CASES = [
     *(show(*case, slow=i % 8 > 0) for i, case in enumerate(SHOW)),
     flag_file("binary", bytes(range(128, 256)), "is no text"),
     flag_file("100 kB", b"#" * 100_001, "is larger than 100 kB"),
-    flag_file("itself", b"--flagfile=HERE", "more than five files inside each other"),
+    flag_file("itself", b"--flagfile=HERE", "more than 5 files inside each other"),
     flag_file("a device inside", b"--flagfile=/dev/zero", "is not a regular file"),
     flag_file("a folder inside", b"--flagfile=/tmp", "is a folder"),
     Case("flagfile: a chain of nine", AREA, _long_chain),
