@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Config = TypeVar("Config", bound="DataclassInstance")
-MOST = 10**9  # of any count: sums and products of a few still fit into 64 bits
+MOST = 2**31 - 1  # of any integer: what int32 holds
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120  # characters: the names of files are told whole
 _NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a string"}

@@ -114,7 +114,7 @@ CONFIG = [
     ({"programs": (True,)}, "programs must be a tuple"),
     ({"programs": (np.int32(3),)}, "programs must be a tuple"),
     ({"programs": (4, 4)}, "must pair up"),
-    ({"programs": (10**10,)}, "programs must be at most 1000000000"),
+    ({"programs": (10**10,)}, "programs must be at most 2147483647"),
     ({"temperatures": 1.0}, "temperatures must be a tuple"),
     ({"temperatures": (0.0,)}, "temperatures must be above 0"),
     ({"temperatures": (-1.0,)}, "temperatures must be above 0"),
@@ -154,7 +154,7 @@ CONFIG = [
     ({"symmetries": 0}, "symmetries must be True or False"),
     ({"colour_permutations": "no"}, "colour_permutations must be True or False"),
     ({"max_epochs": 0}, "max_epochs must be at least 1"),
-    ({"max_epochs": 2**63}, "max_epochs must be at most 1000000000"),
+    ({"max_epochs": 2**63}, "max_epochs must be at most 2147483647"),
     ({"max_epochs": True}, "max_epochs must be an integer"),
     ({"max_draws": -1}, "max_draws must be 0 or more"),
 ]
