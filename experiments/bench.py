@@ -45,7 +45,9 @@ from herjax.tasks.random import random_program
 WORKDIR = flags.DEFINE_string("workdir", "runs/bench", "Folder for bench.json.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the decoder computes products in.")
-MEMBERS = flags.DEFINE_string("members", None, "Sizes of populations; default by device.")
+MEMBERS = flags.DEFINE_string(
+    "members", None, "Sizes of populations, with commas; default by device."
+)
 CELLS, DRAWS = 100, 32  # of the canvas 10x10 and the programs that are timed
 
 
@@ -222,7 +224,7 @@ def bench_compilation(pretrained: herjax.Pretrained, task: herjax.Task, cache: s
 def bench_population(pretrained: herjax.Pretrained, task: herjax.Task, epochs: int = 4) -> dict:
     """Members at once, against as many single runs of the same epochs one after the other."""
     if MEMBERS.value:
-        counts = [int(count) for count in MEMBERS.value.split(",")]
+        counts = sizes(MEMBERS.value)
     else:
         counts = [1, 4, 16] if jax.default_backend() == "cpu" else [1, 16, 64, 256]
     config = AdaptConfig.plain()  # recombined, members end before they are timed
@@ -264,7 +266,19 @@ def show(console: Console, name: str, values: dict) -> None:
     console.print(table)
 
 
+def sizes(text: str) -> list[int]:
+    """Sizes of populations: "1,16".
+
+    Raises:
+      ValueError: if there is another thing among them.
+    """
+    if not all(part.isdecimal() and 1 <= int(part) <= 10**6 for part in text.split(",")):
+        raise ValueError(f"--members must be counts with commas, such as 1,16; got {text[:40]!r}")
+    return [int(part) for part in text.split(",")]
+
+
 def main(_):
+    sizes(MEMBERS.value or "1")  # before the folder is claimed
     cli.use_devices(cpu_devices=os.cpu_count())
     folder = pathlib.Path(WORKDIR.value)
     pretrained = herjax.load_pretrained(CHECKPOINT.value).computing_in(DTYPE.value)

@@ -18,8 +18,10 @@ from herjax.learning.attempts import attempt
 from herjax.learning.config import AdaptConfig
 from herjax.runtime.files import write_atomically
 
-SAMPLES = flags.DEFINE_integer("samples", 256, "Programs for each picture.", lower_bound=1)
-TEMPERATURE = flags.DEFINE_float("temperature", 0.5, "Of sampling.")
+SAMPLES = flags.DEFINE_integer(
+    "samples", 256, "Programs for each picture.", lower_bound=1, upper_bound=100_000
+)
+TEMPERATURE = flags.DEFINE_float("temperature", 0.5, "Of sampling, above 0.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")
 SEED = flags.DEFINE_integer(
     "seed", 0, "Of everything random.", lower_bound=0, upper_bound=cli.MAX_SEED
@@ -35,6 +37,8 @@ SOURCE = {
 
 
 def main(_):
+    if TEMPERATURE.value <= 0:
+        raise ValueError(f"--temperature must be above 0, got {TEMPERATURE.value}")
     pretrained = herjax.load_pretrained(CHECKPOINT.value)
     config = AdaptConfig.plain(
         programs=(SAMPLES.value,), temperatures=(TEMPERATURE.value,), colour_permutations=False

@@ -82,10 +82,42 @@ def test_a_state_that_was_handed_out_stays(tiny, target):
     assert len(set(steps)) > 3
 
 
+def test_a_callback_stops_an_adaptation_and_the_result_so_far_is_given(tiny, target):
+    def stop(state, metrics):
+        if state.epoch == 3:
+            raise StopIteration
+
+    result = herjax.adapt(target, params=tiny, config=CONFIG, on_epoch=stop)
+    whole, _ = run(tiny, target, CONFIG)
+    assert len(result.history) == 3 < len(whole.history)
+    for a, b in zip(result.history, whole.history):
+        assert all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+    assert not result.solved
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, KeyboardInterrupt])
+def test_an_exception_of_a_callback_carries_the_result_so_far(tiny, target, kind):
+    def fail(state, metrics):
+        if state.epoch == 2:
+            raise kind("mine")
+
+    with pytest.raises(kind, match="mine") as caught:
+        herjax.adapt(target, params=tiny, config=CONFIG, on_epoch=fail)
+    assert len(caught.value.result.history) == 2
+    assert "attribute `result`" in caught.value.__notes__[0]
+    again = herjax.adapt(target, params=caught.value.result.adapted, config=CONFIG)
+    assert again.history  # its weights are whole, and can be adapted further
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"config": {"programs": 3}}, "config must be an AdaptConfig, got {'programs': 3}"),
+        ({"seed": -1}, "seed must be an integer, 0 .. 4294967295, got -1"),
+        ({"seed": 2**32}, "seed must be an integer, 0 .. 4294967295, got 4294967296"),
+        ({"on_epoch": 3}, "on_epoch must be a function, got 3"),
+        ({"learner": "grpo"}, "learner must be a function, got 'grpo'"),
+        ({"params": {}}, "params must be those of base; .* is missing"),
         ({"params": 3}, "params must be a Pretrained, a name or folder .* got int"),
     ],
 )

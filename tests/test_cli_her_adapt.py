@@ -165,5 +165,5 @@ def test_tasks_are_names_and_files(tmp_path, monkeypatch):
     assert chosen["stdin"].input.tolist() == [[2, 2]]
     with pytest.raises(ValueError, match="two tasks are called own.txt"):
         cli.chosen_tasks(f"{tmp_path}/own.txt,{tmp_path}/../{tmp_path.name}/own.txt", 10)
-    with pytest.raises(ValueError, match="own.txt is 2x3: at most 2x2 cells"):
+    with pytest.raises(ValueError, match="own.txt, line 1: 3 cells, at most 2x2 cells"):
         cli.chosen_tasks(f"{tmp_path}/own.txt", 2)

@@ -1,12 +1,14 @@
 import dataclasses
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl import flags
 
 from herjax.commands.flags import define_flags, read_flags
 from herjax.learning.config import AdaptConfig
 from herjax.learning.pretraining import PretrainConfig
-from herjax.runtime.config import from_dict
+from herjax.runtime.config import check_integer, did_you_mean, from_dict, told
 
 
 def parse(config, *arguments):
@@ -44,6 +46,20 @@ def test_malformed_tuples_are_refused(argument):
         parse(AdaptConfig(), argument)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1], "must be fields by name"),
+        ({"depth": 3}, "PretrainConfig has no field 'depth'"),
+        ({"model": {"width": "wide"}}, "width must be an integer, got 'wide'"),
+        ({"model": 3}, "ModelConfig must be fields by name, got 3"),
+    ],
+)
+def test_from_dict_takes_only_what_asdict_gives(values, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict(PretrainConfig(), values)
+
+
 def test_from_dict_is_the_inverse_of_asdict():
     config = PretrainConfig(steps=7, snapshots=())
     assert from_dict(PretrainConfig(), dataclasses.asdict(config)) == config
@@ -55,7 +71,7 @@ def test_from_dict_is_the_inverse_of_asdict():
         ({"programs": (0,)}, "programs must be at least 1"),
         ({"programs": (4, 4)}, "must pair up"),
         ({"temperatures": (-0.5,)}, "temperatures must be above 0"),
-        ({"temperatures": (0.0,)}, "--greedy"),
+        ({"temperatures": (0.0,)}, "there is greedy"),
         ({"temperatures": (float("nan"),)}, "temperatures must be above 0"),
         ({"minibatch": 0}, "minibatch must be at least 1, got 0"),
         ({"max_epochs": -1}, "max_epochs must be at least 1"),
@@ -72,9 +88,39 @@ def test_from_dict_is_the_inverse_of_asdict():
         ({"minibatch": 2.0}, "minibatch must be an integer, got 2.0"),
         ({"max_epochs": True}, "max_epochs must be an integer, got True"),
         ({"greedy": 1}, "greedy must be True or False, got 1"),
+        ({"max_epochs": 10**10}, "max_epochs must be at most 2147483647, got 10000000000"),
+        ({"programs": (10**5000,)}, "programs must be at most 2147483647, got"),
         ({"clip": "1"}, "clip must be a number, got '1'"),
     ],
 )
 def test_bad_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         AdaptConfig(**changes)
+
+
+def test_near_names_are_suggested_and_far_ones_are_not():
+    known = ("max_epochs", "max_draws", "seed")
+    assert did_you_mean("max_epoch", known) == " (did you mean 'max_epochs'?)"
+    assert did_you_mean("colour", known) == ""
+    assert did_you_mean("x" * 10**6, known) == ""
+
+
+def test_values_are_told_in_one_short_line():
+    class Odd:
+        def __repr__(self):
+            raise RuntimeError
+
+    assert told("a\nb") == r"'a\nb'"
+    assert len(told("x" * 10**6)) < 200
+    assert len(told(list(range(10**5)))) < 200
+    assert "\n" not in told(np.zeros((9, 9)))
+    assert told(10**5000) == "one int that cannot be written out"
+    assert "Odd" in told(Odd())
+
+
+def test_integers_of_every_kind_become_those_of_python():
+    for value in (3, np.int8(3), np.uint64(3), jnp.int32(3)):
+        assert type(check_integer("n", value, 0)) is int
+    for value in (True, 3.0, "3", None, np.zeros(2, int), -1, 10**10):
+        with pytest.raises(ValueError, match="n must be an integer, 0 .. 2147483647, got"):
+            check_integer("n", value, 0)

@@ -14,18 +14,18 @@ ORDER = {
     "tasks": "task palette metrics suite files random augmentation",
     "decoder": "layers embedding model costs sampler weights",
     "learning": (
-        "selection config train recombination attempts learner hindsight epoch adaptation"
+        "selection config room train recombination attempts learner hindsight epoch adaptation"
         " population rivals pretraining"
     ),
     "viewing": "story plotting report overview display",
-    "commands": "flags cli facts member live_view summary her_adapt pretrain show",
+    "commands": "flags door cli facts member live_view summary her_adapt pretrain show",
 }
 # What a wing may import besides itself, ``stats`` and ``_version``.
 WINGS = {
     "dsl": "",
     "runtime": "",
     ".": "",
-    "tasks": "dsl",
+    "tasks": "dsl runtime",
     "decoder": "dsl runtime tasks",
     "learning": "dsl runtime tasks decoder",
     "viewing": "dsl runtime tasks decoder learning",

@@ -129,7 +129,7 @@ def test_bad_arguments(files):
     with pytest.raises(ValueError, match="grid.json is 2x3: at most 2x2 cells"):
         herjax.load_picture(files / "grid.json", max_side=2)
     assert herjax.load_picture(files / "large.png", max_side=40).target.shape == (40, 40)
-    with pytest.raises(ValueError, match="background must be 0 .. 9, got 10"):
+    with pytest.raises(ValueError, match="background must be an integer, 0 .. 9, got 10"):
         herjax.load_picture(files / "grid.json", background=10)
     with pytest.raises(OSError, match="no-such"):
         herjax.load_picture(files / "no-such.json")

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.decoder.weights import pretrained_for
+from herjax.decoder.weights import parameter_shapes, pretrained_for
+from herjax.learning.pretraining import init_params
 from herjax.runtime.checkpoint import CheckpointError
 
 
@@ -64,8 +65,20 @@ def test_damaged_weights_are_refused(folder, kind):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_parameters_that_are_asked_for_are_those_of_the_model(layers):
+    config = herjax.ModelConfig(width=12, layers=layers, heads=3, program_layers=1, max_side=7)
+    made = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))["params"]
+    flat = {
+        "/".join(key.key for key in path): leaf for path, leaf in jax.tree.leaves_with_path(made)
+    }
+    assert parameter_shapes(config) == flat
+
+
 def test_unknown_name_lists_the_shipped_ones():
-    with pytest.raises(CheckpointError, match="no model 'bse': give one of .*base"):
+    with pytest.raises(
+        CheckpointError, match=r"no model 'bse' \(did you mean 'base'\?\): give one of .*base"
+    ):
         herjax.load_pretrained("bse")
 
 

@@ -16,8 +16,10 @@ import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
+from herjax.commands.door import fail, parse
 from herjax.runtime import processes, program_cache
 from herjax.runtime.checkpoint import CheckpointError
+from herjax.runtime.config import did_you_mean, told
 from herjax.runtime.files import write_atomically
 from herjax.runtime.processes import ProcessError
 from herjax.runtime.sharding import make_mesh, parse_mesh
@@ -27,6 +29,7 @@ from herjax.tasks.task import check_size
 
 _config: Any = jax.config  # has an attribute for every setting; its type knows few of them
 MAX_SEED = 2**31 - 2
+MAX_DEVICES = 256  # that a process makes of a CPU
 TASK_SETS = {"tuning": tuning_pictures, "arc200": arc_pictures, "emoji": emoji_pictures}
 
 COMPILATION_CACHE: flags.FlagHolder[str | None] = flags.DEFINE_flag(
@@ -45,11 +48,20 @@ MESH = flags.DEFINE_string(
     "mesh", None, "Devices: data:N or data:N,model:M; on CPUs, as many are made. Default: all."
 )
 DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several processes; found by SLURM, MPI, Kubernetes, TPU, or:"
+    "distributed",
+    False,
+    "This is one of several processes, which SLURM, MPI, Kubernetes or a TPU tell of; else all of"
+    " --coordinator, --num_processes and --process_id do.",
 )
-COORDINATOR = flags.DEFINE_string("coordinator", None, "Address HOST:PORT of process 0.")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many.", lower_bound=1)
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is.", lower_bound=0)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "With --distributed: address HOST:PORT of process 0."
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "With --distributed: how many processes there are.", lower_bound=1
+)
+PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "With --distributed: which process this is, from 0.", lower_bound=0
+)
 
 
 class StopSignals:
@@ -151,12 +163,6 @@ def write_lines(path: pathlib.Path, values: list[dict]) -> None:
     write_atomically(path, "".join(json.dumps(line) + "\n" for line in values).encode())
 
 
-def fail(message: object) -> None:
-    """One line on standard error and exit code 2."""
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
 def use_devices(cpu_devices: int = 1) -> None:
     """Before the first use of JAX: make the CPU devices that --mesh asks for, join the processes.
 
@@ -166,9 +172,14 @@ def use_devices(cpu_devices: int = 1) -> None:
     Raises:
       ValueError: if the flags do not fit together.
     """
-    if MESH.value:
+    if MESH.value is not None:
         size = math.prod(parse_mesh(MESH.value).values())
         cpu_devices = -(-size // (NUM_PROCESSES.value or 1))  # of this process
+        if cpu_devices > MAX_DEVICES:
+            raise ValueError(
+                f"--mesh={MESH.value} needs {cpu_devices} devices of this process: at most"
+                f" {MAX_DEVICES}"
+            )
     jax.config.update("jax_num_cpu_devices", cpu_devices)
     named = [f.value is not None for f in (COORDINATOR, NUM_PROCESSES, PROCESS_ID)]
     if any(named) and not (DISTRIBUTED.value and all(named)):
@@ -188,7 +199,7 @@ def mesh(members: int | None = None) -> jax.sharding.Mesh:
     Raises:
       ValueError: if there are fewer devices than it needs.
     """
-    if MESH.value:
+    if MESH.value is not None:
         return make_mesh(parse_mesh(MESH.value))
     return make_mesh({"data": min(len(jax.devices()), members or sys.maxsize), "model": 1})
 
@@ -243,14 +254,10 @@ def run(main, positional: bool = False) -> None:
         try:
             keep_programs()
             return main(arguments)
+        except (MemoryError, RecursionError, jax.errors.JaxRuntimeError) as error:
+            fail(f"{type(error).__name__}: {error}".splitlines()[0])
         except (CheckpointError, ProcessError, ValueError, OSError, FloatingPointError) as error:
             fail((str(error) or repr(error)).splitlines()[0])
-
-    def parse(arguments):
-        try:
-            return flags.FLAGS(arguments)
-        except flags.Error as error:
-            fail(str(error).splitlines()[-1])
 
     app.run(guarded, flags_parser=parse)
 
@@ -263,9 +270,14 @@ def chosen_tasks(
     The user's own (see ``load_picture``) get names that do as folders.
 
     Raises:
-      ValueError: if a name is unknown, or its picture larger than the model's canvas.
+      ValueError: if a name is unknown, or its picture larger than the model's canvas; if there is
+        a background or a size of cells for tasks that have their own.
     """
     suite = pictures()
+    if not any(map(is_picture_file, names.split(","))):
+        for option, given in (("background", background is not None), ("cell_size", cell_size > 1)):
+            if given:
+                raise ValueError(f"--{option} is for picture files: {names[:100]} is none")
     if names == "all":
         fits = {n: p for n, p in suite.items() if max(p.target.shape) <= max_side}
         if left_out := [name for name in suite if name not in fits]:
@@ -282,8 +294,9 @@ def chosen_tasks(
             )
             folder = re.sub(r"[^\w.-]+", "-", name.split("/")[-1]) if name != "-" else "stdin"
         else:
+            near = did_you_mean(name, [*suite, *TASK_SETS, "all"])
             raise ValueError(
-                f"unknown task {name!r}; one of {', '.join(suite)}, all,"
+                f"unknown task {told(name)}{near}; one of {', '.join(suite)}, all,"
                 f" {', '.join(TASK_SETS)}, or a file"
             )
         if folder in chosen:

@@ -60,7 +60,8 @@ def define_flags(config: Any, prefix: str = "", values: flags.FlagValues = flags
     told = _attributes(config)
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), prefix + field.name
-        text = told.get(field.name, "").capitalize()
+        text = told.get(field.name, "").replace("`", "")
+        text = text[:1].upper() + text[1:]
         if dataclasses.is_dataclass(value):
             define_flags(value, name + ".", values)
         elif isinstance(value, bool):

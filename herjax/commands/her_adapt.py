@@ -25,6 +25,7 @@ from herjax.decoder.embedding import DTYPES
 from herjax.decoder.weights import BASES, Pretrained, pretrained_for
 from herjax.learning.config import AdaptConfig
 from herjax.learning.population import CHUNK, Advance, Population, by_canvas
+from herjax.learning.room import check_disk, check_room
 from herjax.runtime import processes, program_cache
 from herjax.runtime.checkpoint import Checkpoints
 from herjax.tasks.suite import Picture
@@ -243,6 +244,21 @@ def run(
     return view.ended
 
 
+def check_fits(
+    workdir: pathlib.Path,
+    members: list[Member],
+    chosen: dict[str, Pretrained],
+    config: AdaptConfig,
+    mesh: jax.sharding.Mesh,
+) -> None:
+    """ValueError with the numbers if the run would take more memory or disk than there is."""
+    shapes = [member.picture.target.shape for member in members]
+    decoders = [chosen[member.task] for member in members]
+    check_room(shapes, decoders, config, mesh=mesh, slots=SLOTS.value)
+    slots, weights = SLOTS.value or 16 * mesh.size, SAVE_WEIGHTS.value
+    check_disk(workdir, decoders, shapes, config, slots=slots, weights=weights)
+
+
 def list_tasks() -> None:
     """Print all tasks and sets of tasks."""
     for name, picture in herjax.pictures().items():
@@ -277,6 +293,7 @@ def main(_):
         members = [members[0]._replace(folder=workdir)]
     chosen = decoders(pictures, given)
     mesh = cli.mesh(len(members))  # before the folder is claimed: --mesh may be wrong
+    check_fits(workdir, members, chosen, config, mesh)
     cli.claim(workdir, describe_run(pictures, seeds, chosen, config))
     if not run(workdir, members, chosen, config, mesh):
         cli.say(f"{workdir} holds this run already, done: nothing to do")

@@ -31,6 +31,7 @@ from herjax.learning.pretraining import (
     learning_rates,
     pretrain_step,
 )
+from herjax.learning.room import check_pretraining
 from herjax.learning.train import TrainState
 from herjax.runtime import processes
 from herjax.runtime.checkpoint import Checkpoints
@@ -198,6 +199,8 @@ def main(_):
             f"batch_size {config.batch_size} is not a multiple of {mesh.shape['data']},"
             " the devices on data"
         )
+    batch, draws = config.batch_size // mesh.shape["data"], config.tasks.max_draws
+    check_pretraining(config.model, batch, config.microbatch or min(batch, 32), draws)
     state = init_state(config, mesh)  # before the folder is claimed: --init may be wrong
     cli.claim(workdir, to_json(config))
     if (workdir / "model" / "config.json").exists():

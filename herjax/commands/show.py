@@ -5,7 +5,7 @@ never executed.
 """
 
 import ast
-import pathlib
+import re
 import time
 
 import numpy as np
@@ -15,23 +15,30 @@ from rich.text import Text
 
 import herjax
 from herjax.commands import cli
-from herjax.dsl.source import draw_call, program_calls
+from herjax.decoder.embedding import MOST
+from herjax.dsl.source import MAX_SOURCE, ProgramError, draw_call, parse_statements, program_calls
+from herjax.runtime.files import read_bounded
 from herjax.tasks.files import MAX_SIDE
 from herjax.tasks.palette import terminal_grid
 from herjax.tasks.task import check_grid
 
+MOST_SIDE = MOST["max_side"]  # of INPUT: what a decoder can know
+
 INPUT = flags.DEFINE_string(
     "input", None, "File of the input (see her_adapt --task); default INPUT of the program's file."
 )
+CELL_SIZE = flags.DEFINE_integer("cell_size", 1, "Pixels a cell, of an image.", lower_bound=1)
 SIZE = flags.DEFINE_string("size", "10x10", "Of a blank input, ROWSxCOLUMNS, if there is no other.")
-DELAY = flags.DEFINE_float("delay", 0.0, "Seconds between two steps.", lower_bound=0)
+DELAY = flags.DEFINE_float(
+    "delay", 0.0, "Seconds between two steps.", lower_bound=0, upper_bound=3600
+)
 
 
 def main(arguments):
     """Draw the program that the command line names."""
     if len(arguments) != 2:
         raise ValueError("give one program: python -m experiments.show PROGRAM.py")
-    source = pathlib.Path(arguments[1]).read_text()
+    source = read_source(arguments[1])
     canvas = read_input(source, arguments[1])
     program = herjax.parse_program(source, *canvas.shape)
     lines = herjax.format_program(program).splitlines()[1:-1]
@@ -45,6 +52,18 @@ def main(arguments):
         console.print(terminal_grid(picture))
 
 
+def read_source(name: str) -> str:
+    """The text of a program's file.
+
+    Raises:
+      ProgramError: if it is no text, or too long for a program.
+    """
+    try:
+        return read_bounded(name, 4 * MAX_SOURCE).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ProgramError(f"{name} is no UTF-8 text: {error.reason}") from None
+
+
 def read_input(source: str, name: str) -> np.ndarray:
     """The canvas to draw on, int8 [R, C]: of --input, of the program's file, or blank.
 
@@ -52,16 +71,17 @@ def read_input(source: str, name: str) -> np.ndarray:
       ValueError: if it is none.
     """
     if INPUT.value:
-        return herjax.load_picture(INPUT.value).target
-    for node in _statements(source):
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INPUT":
+        return herjax.load_picture(INPUT.value, cell_size=CELL_SIZE.value).target
+    for node in parse_statements(source):
+        first = node.targets[0] if isinstance(node, ast.Assign) else None
+        if isinstance(node, ast.Assign) and isinstance(first, ast.Name) and first.id == "INPUT":
             return _literal_grid(node.value, f"INPUT of {name}")
-    try:
-        rows, cols = (int(side) for side in SIZE.value.split("x"))
-    except ValueError:
-        raise ValueError(f"--size is ROWSxCOLUMNS, such as 10x10; got {SIZE.value!r}") from None
+    given = SIZE.value[:40]
+    if not re.fullmatch(r"[0-9]{1,4}x[0-9]{1,4}", SIZE.value):
+        raise ValueError(f"--size is ROWSxCOLUMNS, such as 10x10; got {given!r}")
+    rows, cols = (int(side) for side in SIZE.value.split("x"))
     if not (1 <= rows <= MAX_SIDE and 1 <= cols <= MAX_SIDE):
-        raise ValueError(f"--size is 1x1 to {MAX_SIDE}x{MAX_SIDE}, got {SIZE.value!r}")
+        raise ValueError(f"--size is 1x1 to {MAX_SIDE}x{MAX_SIDE}, got {given!r}")
     return np.zeros((rows, cols), np.int8)
 
 
@@ -70,14 +90,12 @@ def _literal_grid(node: ast.expr, name: str) -> np.ndarray:
         grid = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise ValueError(f"{name} is not a literal: rows of colours such as [[0, 1]]") from None
-    return check_grid(grid, name)
-
-
-def _statements(source: str) -> list[ast.stmt]:
-    try:
-        return ast.parse(source).body
-    except (SyntaxError, ValueError):
-        return []  # parse_program says what is wrong
+    canvas = check_grid(grid, name)
+    if max(canvas.shape) > MOST_SIDE:
+        raise ValueError(
+            f"{name} is {canvas.shape[0]}x{canvas.shape[1]}: at most {MOST_SIDE}x{MOST_SIDE}"
+        )
+    return canvas
 
 
 if __name__ == "__main__":

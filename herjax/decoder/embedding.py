@@ -25,6 +25,8 @@ from herjax.runtime.config import check_types
 from herjax.tasks.task import Task
 
 DTYPES = ("float32", "bfloat16")
+# What a decoder may have at most: a configuration that was made up must not take all memory.
+MOST = {"width": 16_384, "layers": 512, "heads": 512, "mlp_ratio": 64, "max_side": 128}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +58,13 @@ class ModelConfig:
         for name in ("width", "layers", "heads", "mlp_ratio", "max_side", "ops"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if getattr(self, name) > MOST.get(name, len(OPS)):
+                most = MOST.get(name, len(OPS))
+                raise ValueError(f"{name} must be at most {most}, got {getattr(self, name)}")
         if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be {' or '.join(DTYPES)}, got {self.dtype}")
+            raise ValueError(f"dtype must be {' or '.join(DTYPES)}, got {self.dtype[:40]!r}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        if self.ops > len(OPS):
-            raise ValueError(f"ops must be at most {len(OPS)}, got {self.ops}")
         if not 1 <= self.program_layers <= self.layers:
             raise ValueError(
                 f"program_layers {self.program_layers} must be 1 .. layers ({self.layers})"

@@ -9,19 +9,24 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 
 from herjax.decoder.embedding import ModelConfig
 from herjax.decoder.model import Decoder
+from herjax.dsl.grammar import SLOTS
 from herjax.runtime.checkpoint import CheckpointError
-from herjax.runtime.config import from_dict
-from herjax.runtime.files import write_atomically
-from herjax.tasks.task import check_size
+from herjax.runtime.config import did_you_mean, from_dict, told
+from herjax.runtime.files import parse_json, read_bounded, write_atomically
+from herjax.tasks.task import Task, check_size
 
 SHIPPED = pathlib.Path(__file__).parents[1] / "pretrained"
 BASES = ("base", "base-20")  # the shipped models to adapt, by the largest canvas they know
+MAX_CONFIG = 1_000_000  # bytes of config.json
+MAX_SHIPPED = 100_000_000  # bytes of weights
+MAX_HEADER = 1_000_000  # bytes of model.safetensors besides the weights
 UNPACKAGED = ("base-weak-1", "base-weak-2", "base-weak-3")  # in SHIPPED of a checkout, in no wheel
 
 
@@ -67,26 +72,94 @@ def load_pretrained(name: str | os.PathLike = "base") -> Pretrained:
     """Load a shipped model by name, or one from a folder that ``save_weights`` wrote.
 
     Raises:
-      CheckpointError: if there is no such model, or its files are damaged.
+      CheckpointError: if there is no such model, or its files are damaged, do not fit together, or
+        hold weights that are not finite.
+      ValueError: if ``name`` is neither a name nor a path.
     """
-    folder = SHIPPED / name if str(name) in shipped_names() else pathlib.Path(name)
+    if not isinstance(name, str | os.PathLike):
+        raise ValueError(f"a model is a name or a folder, got {told(name)}")
+    shipped = str(name) in shipped_names()
+    folder = SHIPPED / name if shipped else pathlib.Path(name)
     try:
-        info = json.loads((folder / "config.json").read_text())
-        data = (folder / "model.safetensors").read_bytes()
+        info = _read_info(folder)
+        config = from_dict(ModelConfig(), info["model"])
+        # The package's own are what they were when it was made.
+        wanted = {} if shipped else parameter_shapes(config)
+        most = sum(leaf.size * leaf.dtype.itemsize for leaf in wanted.values()) or MAX_SHIPPED
+        data = read_bounded(folder / "model.safetensors", most + MAX_HEADER)
+        if _digest(info["model"], data) != info.get("sha256"):
+            raise ValueError("model.safetensors or the model in config.json has another sha256")
+        flat = safetensors.numpy.load(data)
+        if not shipped:
+            check_params(flat, wanted)
     except FileNotFoundError:
         raise CheckpointError(_missing(str(name))) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"damaged model {folder}: {error}") from None
-    try:
-        if _digest(info["model"], data) != info["sha256"]:
-            raise ValueError("model.safetensors or the model in config.json has another sha256")
-        config = from_dict(ModelConfig(), info["model"])
-        flat = safetensors.numpy.load(data)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(f"damaged model {folder}: {error}") from None
+    except NotADirectoryError:
+        raise CheckpointError(f"model {folder} is a file: give the folder that holds it") from None
+    except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:
+        why = str(error)[:300]
+        raise CheckpointError(f"damaged model {str(folder)[:300]}: {why}") from None
     # jnp.asarray would compile a program for each shape.
     params = traverse_util.unflatten_dict(jax.device_put(flat), sep="/")
     return Pretrained(Decoder(config), {"params": params}, info)
+
+
+def _read_info(folder: pathlib.Path) -> dict[str, Any]:
+    """config.json, which has the shape of a model at least.
+
+    Raises:
+      ValueError: if it does not.
+      OSError: if it cannot be read.
+    """
+    info = parse_json(read_bounded(folder / "config.json", MAX_CONFIG), "config.json")
+    if not isinstance(info, dict) or not isinstance(info.get("model"), dict):
+        raise ValueError("config.json does not tell the shape of the model")
+    return info
+
+
+@cache
+def parameter_shapes(config: ModelConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of the parameters of a decoder, by their names with slashes."""
+    one = Decoder(dataclasses.replace(config, layers=1, program_layers=1))
+    canvas, ones = jnp.zeros((1, 1, 1), jnp.int8), jnp.ones(1, jnp.int32)
+
+    def init(key: jax.Array) -> Any:
+        task, tokens = Task(canvas, canvas, ones, ones), jnp.zeros((1, 1, SLOTS), jnp.int32)
+        return one.init(key, task, tokens, method=lambda m, t, s: m(m.encode(t, 1), s, t.width))
+
+    made = traverse_util.flatten_dict(jax.eval_shape(init, jax.random.key(0))["params"], sep="/")
+    block = {name: leaf for name, leaf in made.items() if name.startswith("blocks_0/")}
+    for layer in range(1, config.layers):  # all are like the first: tracing each would take longer
+        made.update({f"blocks_{layer}/{n.partition('/')[2]}": leaf for n, leaf in block.items()})
+    return made
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """How many numbers the parameters of a decoder are."""
+    return sum(leaf.size for leaf in parameter_shapes(config).values())
+
+
+def check_params(flat: dict[str, Any], wanted: dict[str, jax.ShapeDtypeStruct]) -> None:
+    """Check that parameters, by their names with slashes, are the wanted ones, and finite.
+
+    Raises:
+      ValueError: naming a tensor that is missing, unknown, of another shape or type, or not finite.
+    """
+    if missing := [name for name in wanted if name not in flat]:
+        raise ValueError(f"{missing[0]} is missing")
+    for name, leaf in sorted(flat.items()):
+        if name not in wanted:
+            raise ValueError(
+                f"{told(name)} is no parameter of this model{did_you_mean(name, wanted)}"
+            )
+        like, shape = wanted[name], tuple(np.shape(leaf))
+        kind = getattr(leaf, "dtype", type(leaf).__name__)
+        if shape != like.shape or kind != like.dtype:
+            raise ValueError(
+                f"{name} is {kind}{list(shape)}, must be {like.dtype}{list(like.shape)}"
+            )
+        if not np.all(np.isfinite(leaf)):
+            raise ValueError(f"{name} holds numbers that are not finite")
 
 
 def _missing(name: str) -> str:
@@ -98,7 +171,7 @@ def _missing(name: str) -> str:
             " repository; give the path of that folder"
         )
     return (
-        f"no model {name!r}: give one of {', '.join(names)},"
+        f"no model {told(name)}{did_you_mean(name, names)}: give one of {', '.join(names)},"
         " or a folder with config.json and model.safetensors"
     )
 

@@ -6,7 +6,10 @@ def task(img):
 """
 
 import ast
+import difflib
 import pathlib
+import reprlib
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +17,8 @@ import numpy as np
 from herjax.dsl import drawing
 from herjax.dsl.ops import ARGUMENT_COLUMNS, COLOUR, COLOURS, END, OP, OPS, RECORD_SIZE
 
+MAX_SOURCE = 100_000  # characters: more than a thousand calls; Python takes 80 MB to parse them
+MAX_COORDINATE = 99  # where no canvas is given: on any, no line of such points overflows 16 bits
 _ROW_COLUMNS = (2, 4)  # record columns bounded by the height; the other coordinates by the width
 
 
@@ -65,34 +70,66 @@ def parse_program(source: str, height: int | None = None, width: int | None = No
 
     Args:
       source: the text.
-      height: of the canvas, cells; None accepts any coordinate that is not negative.
+      height: of the canvas, cells; None accepts coordinates up to MAX_COORDINATE.
       width: likewise.
 
     Raises:
-      ProgramError: with line and value, for anything else, or a value out of range.
+      ProgramError: with line and value, for anything else, a value out of range, or source of more
+        than 100,000 characters.
+      ValueError: if a side is no side.
     """
-    try:
-        module = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = getattr(error, "lineno", None) or 1
-        raise ProgramError(f"line {line}: not Python: {error}") from None
-    functions = [n for n in module.body if isinstance(n, ast.FunctionDef) and n.name == "task"]
-    if len(functions) != 1:
-        raise ProgramError(f"line 1: expected one function `task`, found {len(functions)}")
-    function = functions[0]
-    names = [argument.arg for argument in function.args.posonlyargs + function.args.args]
-    if len(names) != 1 or function.args.vararg or function.args.kwonlyargs or function.args.kwarg:
-        raise ProgramError(f"line {function.lineno}: `task` must take one argument, the image")
-    canvas = names[0]
+    for name, side in (("height", height), ("width", width)):
+        whole = isinstance(side, int | np.integer) and not isinstance(side, bool)
+        if side is not None and not (whole and 1 <= side < 2**15):
+            told = reprlib.repr(side)
+            raise ValueError(f"{name} must be 1 .. {2**15 - 1} or None, got {told}")
+    function = _task_function(parse_statements(source))
+    canvas = function.args.args[0].arg
     body = function.body
     if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
         body = body[1:]  # a docstring
     last = body[-1] if body else function
     if not (isinstance(last, ast.Return) and _is_name(last.value, canvas)):
         raise ProgramError(f"line {last.lineno}: `task` must end with `return {canvas}`")
-    limits = (height, width)
+    limits = tuple(MAX_COORDINATE + 1 if side is None else side for side in (height, width))
     records = [_parse_call(statement, canvas, limits) for statement in body[:-1]]
     return np.array(records, np.int32).reshape(-1, RECORD_SIZE)
+
+
+def parse_statements(source: str) -> list[ast.stmt]:
+    """The statements of Python source, of at most 100,000 characters.
+
+    Raises:
+      ProgramError: if it is none, is too long or nested too deep.
+    """
+    if not isinstance(source, str):
+        raise ProgramError(f"line 1: source must be a string, got {type(source).__name__}")
+    if len(source) > MAX_SOURCE:
+        raise ProgramError(f"line 1: {len(source):,} characters, at most {MAX_SOURCE:,}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python about the source, which is never run
+            return ast.parse(source).body
+    except (RecursionError, MemoryError):
+        raise ProgramError("line 1: not Python: nested too deep") from None
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        what = getattr(error, "msg", error)  # without the name of a file
+        raise ProgramError(f"line {line}: not Python: {what}") from None
+
+
+def _task_function(statements: list[ast.stmt]) -> ast.FunctionDef:
+    """The one function ``task``, of one argument."""
+    functions = [n for n in statements if isinstance(n, ast.FunctionDef) and n.name == "task"]
+    if len(functions) != 1:
+        raise ProgramError(f"line 1: expected one function `task`, found {len(functions)}")
+    function, given = functions[0], functions[0].args
+    others = given.posonlyargs or given.vararg or given.kwonlyargs or given.kwarg or given.defaults
+    if len(given.args) != 1 or others:
+        raise ProgramError(f"line {function.lineno}: `task` must take one argument, the image")
+    if function.decorator_list:
+        raise ProgramError(f"line {function.lineno}: `task` must have no decorators")
+    return function
 
 
 def _quote(node: ast.AST) -> str:
@@ -111,7 +148,7 @@ def _is_name(node: ast.AST | None, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name
 
 
-def _parse_call(statement: ast.stmt, canvas: str, limits: tuple) -> list[int]:
+def _parse_call(statement: ast.stmt, canvas: str, limits: tuple[int, ...]) -> list[int]:
     where = f"line {statement.lineno}"
     call = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
     if isinstance(statement, ast.Assign) and not (
@@ -122,7 +159,10 @@ def _parse_call(statement: ast.stmt, canvas: str, limits: tuple) -> list[int]:
         raise ProgramError(f"{where}: expected a drawing call, got {_quote(statement)}")
     by_name = {op.name: i for i, op in enumerate(OPS, start=1)}
     if call.func.id not in by_name:
-        raise ProgramError(f"{where}: unknown call {call.func.id!r}; one of {', '.join(by_name)}")
+        near = difflib.get_close_matches(call.func.id[:100], by_name, n=1)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        told, known = reprlib.repr(call.func.id), ", ".join(by_name)
+        raise ProgramError(f"{where}: unknown call {told}{meant}; one of {known}")
     op = OPS[by_name[call.func.id] - 1]
     if not call.args or not _is_name(call.args[0], canvas):
         raise ProgramError(f"{where}: the first argument of {op.name} must be `{canvas}`")
@@ -138,9 +178,10 @@ def _parse_call(statement: ast.stmt, canvas: str, limits: tuple) -> list[int]:
     for name, node in {**given, **keywords}.items():
         for column, value in zip(ARGUMENT_COLUMNS[name], _integers(where, name, node)):
             limit = COLOURS if column == COLOUR else limits[column not in _ROW_COLUMNS]
-            if value < 0 or (limit is not None and value >= limit):
-                allowed = f"0 .. {limit - 1}" if limit is not None else "0 or more"
-                raise ProgramError(f"{where}: {name} = {value} is out of range, allowed {allowed}")
+            if not 0 <= value < limit:
+                raise ProgramError(
+                    f"{where}: {name} = {value} is out of range, allowed 0 .. {limit - 1}"
+                )
             record[column] = value
     return record
 

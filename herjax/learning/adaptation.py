@@ -1,5 +1,6 @@
 """Adapt a pretrained decoder to one picture: arrays in, result out."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
@@ -9,17 +10,28 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 from jax import Array
 from numpy.typing import ArrayLike
 
-from herjax.decoder.weights import Pretrained, load_pretrained, pretrained_for
+from herjax.decoder.weights import (
+    Pretrained,
+    check_params,
+    load_pretrained,
+    parameter_shapes,
+    pretrained_for,
+)
 from herjax.dsl.ops import END, OP
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import AdaptState, EpochMetrics, compiled_epochs, init_adaptation
 from herjax.learning.hindsight import hindsight
 from herjax.learning.learner import Learner
+from herjax.learning.room import check_room
+from herjax.runtime.config import check_function, check_integer, told
 from herjax.runtime.program_cache import call_kept
 from herjax.tasks.task import Task, canvas_side, check_size, make_task, pad_task
+
+MAX_SEED = 2**32 - 1  # beyond, keys repeat
 
 
 class Result(NamedTuple):
@@ -60,7 +72,7 @@ def adapt(
     seed: int = 0,
     config: AdaptConfig | None = None,
     learner: Learner = hindsight,
-    on_epoch: Callable[[AdaptState, EpochMetrics], None] | None = None,
+    on_epoch: Callable[[AdaptState, EpochMetrics], object] | None = None,
 ) -> Result:
     """Teach a decoder to draw one picture that it cannot draw.
 
@@ -74,20 +86,28 @@ def adapt(
       params: a decoder, as from ``load_pretrained`` or ``Result.adapted``, or what
         ``load_pretrained`` takes, or parameters of the shape of ``base``; None: the shipped base
         for this size.
-      seed: of everything random.
+      seed: of everything random, 0 .. 2**32 - 1.
       config: default settings if None.
       learner: what changes the weights in an epoch, see ``herjax.learning.learner``.
-      on_epoch: called after each epoch with a copy of the state and the epoch's metrics; may raise
-        to stop.
+      on_epoch: called after each epoch with a copy of the state and the epoch's metrics. It stops
+        the adaptation by raising ``StopIteration``: ``adapt`` then returns the result so far. (So
+        does ``scipy.optimize.minimize``.) Any other exception, Ctrl-C too, comes out of ``adapt``
+        with the result so far as its attribute ``result``. What it returns does not matter.
 
     Raises:
-      ValueError: if a picture is malformed or larger than the model's canvas.
+      ValueError: if a picture is malformed or larger than the model's canvas, another argument is
+        of the wrong kind or out of range, or the adaptation would take more memory than there is.
+      CheckpointError: if ``params`` names no model, or a damaged one.
       FloatingPointError: if the loss is not finite.
     """
-    config = check_config(config)
+    config, seed = check_config(config), check_integer("seed", seed, 0, MAX_SEED)
+    check_function("learner", learner)
+    if on_epoch is not None:
+        check_function("on_epoch", on_epoch)
     task = make_task(target, input)
     shape = task.target.shape
     pretrained = decoder_for(shape, load_decoder(params))
+    check_room([shape], [pretrained], config)
     padded = pad_task(task, canvas_side(shape, pretrained.model.config.max_side))
     key, canvas = jax.random.key(seed), padded.target.shape
     state = call_kept(_start, pretrained.params, key, config=config, shape=canvas)
@@ -96,8 +116,28 @@ def adapt(
         state = compiled_epochs(pretrained.model, state, padded, config, epochs, learner)
         if on_epoch is not None:
             copy, last = call_kept(_copy_and_last, state)
-            on_epoch(copy, without_padding(jax.device_get(last), shape))
+            try:
+                on_epoch(copy, without_padding(jax.device_get(last), shape))
+            except StopIteration:
+                break
+            except BaseException as error:
+                _hand_over(error, state, config, pretrained, task)
+                raise
     return make_result(state, config, pretrained, shape)._replace(task=task)
+
+
+def _hand_over(
+    error: BaseException,
+    state: AdaptState,
+    config: AdaptConfig,
+    pretrained: Pretrained,
+    task: Task,
+) -> None:
+    """Give an exception of a callback the result so far, as its attribute ``result``."""
+    with contextlib.suppress(FloatingPointError):  # of an epoch that has no result
+        result = make_result(state, config, pretrained, task.target.shape)._replace(task=task)
+        error.result = result  # type: ignore[attr-defined]
+        error.add_note("The result so far of herjax.adapt is the attribute `result` of this.")
 
 
 def check_config(config: AdaptConfig | None) -> AdaptConfig:
@@ -107,7 +147,7 @@ def check_config(config: AdaptConfig | None) -> AdaptConfig:
       ValueError: if they are something else.
     """
     if config is not None and not isinstance(config, AdaptConfig):
-        raise ValueError(f"config must be an AdaptConfig, got {config!r}")
+        raise ValueError(f"config must be an AdaptConfig, got {told(config)}")
     return config or AdaptConfig()
 
 
@@ -152,10 +192,20 @@ def load_decoder(params: Pretrained | dict | str | os.PathLike | None) -> Pretra
     """The decoder that ``adapt`` was given; None for the shipped ones.
 
     Raises:
-      ValueError: if ``params`` is no decoder.
+      ValueError: if ``params`` is no decoder, or parameters of another one than ``base``.
+      CheckpointError: if it names no model, or a damaged one.
     """
     if isinstance(params, dict):
-        return Pretrained(load_pretrained().model, params, {})
+        base = load_pretrained()
+        given = params.get("params")
+        flat = traverse_util.flatten_dict(given, sep="/") if isinstance(given, dict) else {}
+        try:
+            check_params(flat, parameter_shapes(base.model.config))
+        except ValueError as error:
+            raise ValueError(
+                f"params must be those of base; of another decoder, pass a Pretrained: {error}"
+            ) from None
+        return Pretrained(base.model, params, {})
     if isinstance(params, str | os.PathLike):
         return load_pretrained(params)
     if params is not None and not isinstance(params, Pretrained):

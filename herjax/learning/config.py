@@ -30,28 +30,28 @@ class AdaptConfig:
     G programs are sampled an epoch; A is how many there are with the kept ones and the children.
 
     Attributes:
-      programs: sampled an epoch at each temperature.
-      temperatures: of sampling, as many as there are ``programs``.
+      programs: how many are sampled an epoch, at each temperature.
+      temperatures: of sampling, as many as there are numbers of programs.
       min_distinct: share of different pictures under which the temperatures rise.
       greedy: one program more an epoch, of the best token everywhere.
       partners: whose draws each program is offered, at most all others; 0: plain HER.
-      keep: best programs so far that are recombined in every epoch.
+      keep: how many of the best programs so far are recombined in every epoch.
       rewrite: each program to another of the same picture, a function such as
         ``canonical_program``.
       distinct: of programs of the same picture, which to keep, a function such as
         ``keep_shortest``.
       select: which new pictures to train on, a function such as ``select_best``.
-      fraction: of the A programs of an epoch, the most that are trained on.
+      fraction: of all programs of an epoch, the most that are trained on.
       order: in which order to train, a function such as ``order_sorted``.
       novelty: leave out pictures trained on in an earlier epoch.
-      passes: over the pairs that are trained on.
-      minibatch: pairs an optimiser step.
+      passes: over the pairs that are trained on, in every epoch.
+      minibatch: pairs of a picture and its program in an optimiser step.
       fresh: random pretraining tasks added to each minibatch.
       learning_rate: of Adam, constant; 0: search without learning.
-      clip: global norm of the gradient.
+      clip: the most global norm of the gradient, which is scaled down to it.
       symmetries: turn and mirror, at random, the target of each epoch and every pair.
-      colour_permutations: likewise replace their colours.
-      max_epochs: after which an adaptation gives up.
+      colour_permutations: permute, at random, the colours of the target and of every pair.
+      max_epochs: after so many an adaptation gives up. Its history has room for all of them.
       max_draws: of a program; 0: two for every five cells of the picture.
     """
 
@@ -99,7 +99,8 @@ class AdaptConfig:
             )
         if any(not 0 < t < math.inf for t in self.temperatures):
             raise ValueError(
-                f"temperatures must be above 0, got {self.temperatures}; for greedy use --greedy"
+                f"temperatures must be above 0, got {self.temperatures}; for the best token"
+                " everywhere there is greedy"
             )
         if not 0 <= self.min_distinct <= 1:
             raise ValueError(f"min_distinct must be 0 .. 1, got {self.min_distinct}")
@@ -140,7 +141,7 @@ class AdaptConfig:
     @property
     def sampled(self) -> int:
         """G, programs sampled an epoch."""
-        return len(self.epoch_temperatures)
+        return sum(self.programs) + self.greedy
 
     @property
     def kept(self) -> int:

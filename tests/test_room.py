@@ -1,0 +1,138 @@
+"""What a run will take: the sum of its arrays, held to what runs were measured to take."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+import herjax
+from herjax.learning.config import AdaptConfig
+from herjax.learning.epoch import init_adaptation
+from herjax.learning.room import (
+    available_bytes,
+    check_disk,
+    check_pretraining,
+    check_room,
+    state_bytes,
+    weight_bytes,
+)
+
+CONFIGS = {
+    "default": AdaptConfig(),
+    "plain": AdaptConfig.plain(),
+    "many": AdaptConfig(programs=(300, 7), temperatures=(1.0, 0.2), greedy=True, max_epochs=40),
+    "long": AdaptConfig(max_epochs=100_000, max_draws=70, fraction=1.0),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_state_is_counted_to_the_byte(tiny, name):
+    config, side = CONFIGS[name], 7
+    start = partial(init_adaptation, config=config, shape=(side, side))
+    state = jax.eval_shape(start, tiny.params, key=jax.random.key(0))
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    counted = sum(state_bytes(weight_bytes(tiny), config, side**2).values())
+    assert counted == pytest.approx(held, rel=0.01, abs=50_000)  # not the kept programs
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_epochs": 10**9}, "are the history (max_epochs, programs, max_draws)"),
+        ({"programs": (10**6,)}, "are telling what is new (programs, max_epochs)"),
+        ({"minibatch": 10**6}, "are the training step (minibatch, fresh, max_draws)"),
+        ({"fresh": 10**6}, "are the training step (minibatch, fresh, max_draws)"),
+        ({"max_draws": 10**5}, "are the training step (minibatch, fresh, max_draws)"),
+        ({"programs": (10**9,), "max_epochs": 10**9}, "GB of memory, there are 8.0 GB"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_numbers(tiny, changes, message):
+    config = AdaptConfig(**changes)
+    with pytest.raises(ValueError, match="this would take about") as caught:
+        check_room([(7, 7)], [tiny], config, available=8 * 10**9)
+    assert message in str(caught.value)
+    check_room([(7, 7)], [tiny], AdaptConfig(), available=8 * 10**9)
+
+
+def test_members_count_as_far_as_they_run_together(tiny):
+    shapes, decoders, config = [(7, 7)] * 100, [tiny] * 100, AdaptConfig(max_epochs=20_000)
+    check_room(shapes, decoders, config, slots=1, available=2 * 10**9)
+    with pytest.raises(ValueError, match="are the history"):
+        check_room(shapes, decoders, config, slots=50, available=2 * 10**9)
+
+
+def test_adapt_asks_before_it_begins(tiny, target):
+    with pytest.raises(ValueError, match="GB of memory"):
+        herjax.adapt(target, params=tiny, config=AdaptConfig(max_epochs=10**9))
+    keys, tasks = jax.random.split(jax.random.key(0), 2), [herjax.make_task(target)] * 2
+    with pytest.raises(ValueError, match="GB of memory"):
+        herjax.adapt_population(tiny, tasks, keys, config=AdaptConfig(max_epochs=10**9))
+
+
+def test_pretraining_is_asked_too(tiny):
+    model = tiny.model.config
+    check_pretraining(model, 128, 32, 5, available=10**9)
+    for batch, microbatch, message in ((10**8, 32, "(batch_size)"), (10**5, 10**5, "(microbatch)")):
+        with pytest.raises(ValueError, match="GB of memory") as caught:
+            check_pretraining(model, batch, microbatch, 5, available=10**9)
+        assert message in str(caught.value)
+    wide = herjax.ModelConfig(width=16384, layers=512)
+    with pytest.raises(ValueError, match="optimiser .model."):
+        check_pretraining(wide, 1, 1, 5, available=10**9)
+
+
+def test_the_disk_is_asked_of_a_folder_that_is_not_there(tiny, tmp_path):
+    run = [tiny] * 9, [(7, 7)] * 9, AdaptConfig()
+    check_disk(tmp_path / "a" / "b", *run)
+    with pytest.raises(ValueError, match=f"of disk at {tmp_path}, there are 0.0 GB"):
+        check_disk(tmp_path / "a" / "b", *run, free=10**6)
+
+
+def test_the_memory_of_this_machine_is_known():
+    assert 10**8 < available_bytes() < 10**14
+
+
+RUN = """
+import json, sys
+import numpy as np
+import herjax
+from herjax.learning import room
+side, changes = json.loads(sys.argv[1])
+changes = {n: tuple(v) if isinstance(v, list) else v for n, v in changes.items()}
+config = herjax.AdaptConfig.plain(**changes)
+base = herjax.load_pretrained("base" if side <= 10 else "base-20")
+def stop(state, metrics):
+    raise StopIteration
+target = np.random.default_rng(0).integers(0, 10, (side, side))
+herjax.adapt(target, params=base, config=config, on_epoch=stop)
+lines = dict(line.split(":") for line in open("/proc/self/status") if line.startswith("Vm"))
+parts = room.adaptation_bytes(base, config, side * side)
+print(json.dumps([room.START + sum(parts.values()), 1024 * int(lines["VmHWM"].split()[0])]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the most memory is read from /proc")
+@pytest.mark.parametrize(
+    ("side", "changes"),
+    [
+        (10, {}),
+        (10, {"max_epochs": 100_000}),
+        (10, {"programs": [600], "minibatch": 128}),
+        (10, {"programs": [4000]}),
+        (20, {}),
+    ],
+)
+def test_a_run_takes_what_was_told(side, changes):
+    process = subprocess.run(
+        [sys.executable, "-c", RUN, json.dumps([side, changes])], capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    told, taken = json.loads(process.stdout)
+    print(f"{changes}: told {told / 1e9:.2f} GB, taken {taken / 1e9:.2f} GB")
+    assert 1 / 1.5 < told / taken < 1.5
+    assert np.isfinite(told)
