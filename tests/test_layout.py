@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "herjax"
 # A module imports only from modules above it.
 ORDER = {
     "dsl": "ops drawing executor canonical grammar source",
-    "runtime": "xla_flags files config processes sharding checkpoint program_cache",
+    "runtime": "xla_flags files config processes sharding lock checkpoint records program_cache",
     ".": "_version stats",
     "tasks": "task palette metrics suite files random augmentation",
     "decoder": "layers embedding model costs sampler weights",
