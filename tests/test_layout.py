@@ -18,7 +18,9 @@ ORDER = {
         " population rivals pretraining"
     ),
     "viewing": "story plotting report",
-    "commands": "flags cli member live_view summary her_adapt pretrain show",
+    "commands": (
+        "flags cli terminal results member numbers live_view summary her_adapt pretrain show"
+    ),
 }
 # What a wing may import besides itself and ``stats``.
 WINGS = {

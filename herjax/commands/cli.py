@@ -55,7 +55,10 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is.", lowe
 
 
 class StopSignals:
-    """Catches Ctrl-C and SIGTERM, so that the caller can save first; not a second Ctrl-C."""
+    """Catches Ctrl-C, SIGTERM and SIGHUP, so that the caller can save first.
+
+    A second Ctrl-C stops at once; what it cuts off is cleared away when the run continues.
+    """
 
     def __init__(self):
         self.received = 0  # the signal's number
@@ -66,12 +69,19 @@ class StopSignals:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __enter__(self):
-        self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        wanted = [signal.SIGINT, signal.SIGTERM]
+        hangup = getattr(signal, "SIGHUP", None)
+        if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # as nohup asks
+            wanted.append(hangup)
+        self._before = {number: signal.signal(number, self._handle) for number in wanted}
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.received = signal.SIGINT
+            self.leave("at once, not saved")
 
     def came(self) -> bool:
         """Did one come, to any process. All processes must ask together."""

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
 from herjax.commands.member import Member
+from herjax.commands.terminal import Terminal
 from herjax.dsl.ops import END, OP
 from herjax.dsl.source import format_program
 from herjax.learning.adaptation import Result
@@ -30,7 +31,7 @@ class LiveView:
 
     def __init__(self, members: list[Member], config: AdaptConfig):
         self.members, self.config = members, config
-        self.console = Console(quiet=not processes.is_first())
+        self.console = Terminal(quiet=not processes.is_first())
         if not self.console.is_terminal:
             self.console.width = 120  # in a file, nothing is to be wrapped
         self.live = Live(console=self.console, auto_refresh=False)

@@ -1,14 +1,17 @@
 """Resumable run state on disk, through Orbax, with checksums and fallback to an older step."""
 
 import contextlib
+import gc
 import hashlib
 import itertools
 import json
 import logging
+import os
 import pathlib
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -62,7 +65,7 @@ class Checkpoints:
             with _quiet_orbax():
                 self.save(step, state, info)
         except Exception as caught:  # Orbax and TensorStore raise many kinds
-            error = caught
+            error = caught.with_traceback(None)
         if not anywhere(error is not None):
             return True
         reason = _reason(error) if error is not None else "another process failed"
@@ -93,7 +96,8 @@ class Checkpoints:
         error: Exception | None
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                restored, error = self._restore(step, like), None
+                with _quiet_orbax():
+                    restored, error = self._restore(step, like), None
             except Exception as caught:  # Orbax raises many kinds for damaged files
                 restored, error = None, caught
             if anywhere(error is not None) or restored is None:
@@ -144,17 +148,21 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _quiet_orbax() -> Iterator[None]:
-    """Without what Orbax logs, and TensorStore's threads print, of a failure before it is raised."""
-    loggers = [logging.getLogger(name) for name in ("absl", "orbax")]
+    """Without what Orbax logs and TensorStore prints of a failure that is raised, too."""
+    loggers = [logging.getLogger(name) for name in ("absl", "orbax", "asyncio")]
     levels = [logger.level for logger in loggers]
-    hook = sys.excepthook
+    hook = sys.unraisablehook
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
-    sys.excepthook = lambda *_: None
+    sys.unraisablehook = lambda _: None
     try:
         yield
+    except Exception:
+        gc.collect()  # what was left undone says so now
+        time.sleep(0.2)
+        raise
     finally:
-        sys.excepthook = hook
+        sys.unraisablehook = hook
         for logger, level in zip(loggers, levels):
             logger.setLevel(level)
 
@@ -165,8 +173,8 @@ def _reason(error: BaseException) -> str:
     while found is not None:
         if isinstance(found, OSError) and found.strerror:
             return found.strerror
-        if told := re.search(r"\[OS error \d+: \w+ ([^\]]+)\]", str(found)):
-            return told.group(1)
+        if told := re.search(r"\[os_error_code='(\d+)'\]", str(found)):
+            return os.strerror(int(told.group(1)))
         found = found.__cause__ or found.__context__
     return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
 

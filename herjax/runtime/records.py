@@ -128,11 +128,22 @@ class Appender:
 
     def append(self, *values: dict[str, Any]) -> bool:
         """Append a line for each; False, after a warning, if they have to wait."""
+        waited = bool(self.pending)
         self.pending += values
         try:
-            append(self.path, *self.pending)
+            self.flush()
         except OSError as error:
-            log.warning("%s waits for its lines (%s)", self.path, error.strerror or error)
+            if not waited:
+                log.warning("lines for %s wait (%s)", self.path, error.strerror or error)
             return False
-        self.pending = []
         return True
+
+    def flush(self) -> None:
+        """Append what waits.
+
+        Raises:
+          OSError: if it has to wait on.
+        """
+        if self.pending:
+            append(self.path, *self.pending)
+            self.pending = []
