@@ -19,7 +19,8 @@ ORDER = {
     ),
     "viewing": "story plotting report",
     "commands": (
-        "flags cli terminal results member numbers live_view summary her_adapt pretrain show"
+        "flags cli terminal progress results member numbers live_view summary her_adapt pretrain"
+        " show"
     ),
 }
 # What a wing may import besides itself and ``stats``.

@@ -89,14 +89,14 @@ class Group:
         config: AdaptConfig,
         mesh: jax.sharding.Mesh,
         checkpoints: Checkpoints,
+        ended: set[int],
     ):
-        """From a checkpoint if there is one; members whose results are there, whole, have ended."""
+        """From a checkpoint if there is one; the ``ended`` members have their results."""
         self.members, self.checkpoints = members, checkpoints
         self.population = make_population(members, pretrained, config, mesh)
         self.epochs = np.zeros(len(members), int)
         self.seconds = np.zeros((len(members), 2))  # running, compiling
         self.begun_anew = 0  # epochs done in vain: numbers of checkpoints never fall
-        ended = {i for i, member in enumerate(members) if has_ended(member)}
         self.numbers = Numbers(self.population, [member.folder for member in members])
         saved = checkpoints.restore_latest(lambda info: self.population.like(info["members"]))
         self.resumed = saved is not None
@@ -180,6 +180,9 @@ def run_group(
     """Adapt the members of a group until all have ended, with checkpoints on the way."""
     if group.resumed:
         view.console.print(f"resuming after {group.epochs.sum()} epochs", highlight=False)
+        running = [i for i in group.population.members if i >= 0]
+        mine = [(group.members[i], int(group.epochs[i])) for i in running]
+        view.progress.resume({(member.task, member.seed): epochs for member, epochs in mine})
     stopwatch.lap()
     saved_at = time.monotonic()
     with cli.StopSignals() as stop:
@@ -262,7 +265,8 @@ def run(
     lock: Lock,
 ) -> int:
     """Adapt all members, canvas by canvas; -> how many ended now."""
-    view, stopwatch = LiveView(members, config), cli.Stopwatch()
+    done = {i for i, member in enumerate(members) if has_ended(member)}
+    view, stopwatch = LiveView(members, config, len(done)), cli.Stopwatch()
     # Matplotlib takes most of a second to import: meanwhile XLA compiles, or runs an epoch.
     plotting = "herjax.viewing.plotting"
     threading.Thread(target=importlib.import_module, args=[plotting], daemon=True).start()
@@ -270,14 +274,15 @@ def run(
     sides = [chosen[member.task].model.config.max_side for member in members]
     with view, Writer() as writer:
         for indices in by_canvas(shapes, sides):
-            mine, side = (
-                [members[i] for i in indices],
-                canvas_side(shapes[indices[0]], sides[indices[0]]),
-            )
+            ended = {place for place, i in enumerate(indices) if i in done}
+            if len(ended) == len(indices):
+                continue
+            mine = [members[i] for i in indices]
+            side = canvas_side(shapes[indices[0]], sides[indices[0]])
             checkpoints = Checkpoints(workdir / "checkpoints" / f"{side}x{side}")
-            group = Group(mine, chosen[mine[0].task], config, mesh, checkpoints)
+            group = Group(mine, chosen[mine[0].task], config, mesh, checkpoints, ended)
             run_group(group, lock, writer, view, stopwatch)
-            if view.ended < len(members):
+            if view.ended + len(done) < len(members):
                 program_cache.clear()  # no other canvas needs these programs
     if len(members) > 1:
         results = read_results(members)
