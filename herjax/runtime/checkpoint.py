@@ -61,11 +61,13 @@ class Checkpoints:
     def try_save(self, step: int, state: Any, info: dict | None = None) -> bool:
         """``save``; if it fails, as on a full disk, one warning and False: the run can go on."""
         error: Exception | None = None
-        try:
-            with _quiet_orbax():
+        with _quiet_orbax():
+            try:
                 self.save(step, state, info)
-        except Exception as caught:  # Orbax and TensorStore raise many kinds
-            error = caught.with_traceback(None)
+            except Exception as caught:  # Orbax and TensorStore raise many kinds
+                error = caught.with_traceback(None)
+                gc.collect()  # what was left undone says so now, or soon
+                time.sleep(0.1)
         if not anywhere(error is not None):
             return True
         reason = _reason(error) if error is not None else "another process failed"
@@ -157,10 +159,6 @@ def _quiet_orbax() -> Iterator[None]:
     sys.unraisablehook = lambda _: None
     try:
         yield
-    except Exception:
-        gc.collect()  # what was left undone says so now
-        time.sleep(0.2)
-        raise
     finally:
         sys.unraisablehook = hook
         for logger, level in zip(loggers, levels):
