@@ -83,10 +83,10 @@ class Writer:
         end = None
         while True:
             self._check(wait=True)
-            if not self._refused:
+            if not self._refused and not self._pending:
                 return
             end = end or time.monotonic() + PATIENCE
-            if time.monotonic() >= end or stopped():
+            if self._refused and (time.monotonic() >= end or stopped()):
                 self._refused.pop()()  # raises, or writes it after all
             time.sleep(min(0.2, RETRY))
 
@@ -96,7 +96,7 @@ class Writer:
             try:
                 future.result()
             except OSError as error:
-                if not self._refused:
+                if not self._refused:  # once for all that are tried together
                     where = f"{error.filename}: " if error.filename else ""
                     reason = f"{where}{error.strerror or error}"
                     log.warning("a result is not written (%s): trying again", reason)

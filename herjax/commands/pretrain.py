@@ -3,8 +3,6 @@
 Killed or stopped, the same command continues where it was.
 """
 
-import hashlib
-import json
 import logging
 import math
 import pathlib
@@ -25,7 +23,7 @@ from rich.progress import (
 
 from herjax.commands import cli
 from herjax.commands.flags import define_flags, read_flags, to_json
-from herjax.commands.results import set_aside
+from herjax.commands.results import digest, logged, set_aside
 from herjax.commands.terminal import Terminal
 from herjax.decoder.weights import load_pretrained, save_weights
 from herjax.learning.pretraining import (
@@ -152,35 +150,6 @@ class Run:
             result = export(model, config, params, self.step, self.mesh, stop)
         self.log({"step": self.step, **result})
         cli.say(f"held-out: {cli.short(result)}", f"weights: {model}")
-
-
-def digest(lines: list[dict]) -> str:
-    """Of what was logged: a checkpoint knows it."""
-    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
-
-
-def logged(path: pathlib.Path, known: dict | None, step: int) -> list[dict]:
-    """The lines of metrics.jsonl up to a checkpoint; what came later is logged again.
-
-    Args:
-      path: of the file. If it does not fit the checkpoint it is set aside, with a warning, and what
-        can be read of it is kept.
-      known: how many lines there were, and their digest; None: none.
-      step: of the checkpoint.
-    """
-    if known is None:
-        return []
-    try:
-        lines = records.read_lines(path)
-        reason = "" if digest(lines[: known["lines"]]) == known["sha256"] else "changed"
-    except (CheckpointError, OSError) as error:
-        lines, reason = [], str(error)
-    if not processes.anywhere(bool(reason)):
-        return lines[: known["lines"]]
-    log.warning("%s does not fit the checkpoint of step %d (%s): set aside", path, step, reason)
-    processes.on_first(lambda: set_aside(path.parent, [path.name]))
-    steps = [(line, line.get("step")) for line in lines[: known["lines"]]]
-    return [line for line, at in steps if type(at) is int and at <= step]
 
 
 def is_done(model: pathlib.Path) -> bool:

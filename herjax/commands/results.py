@@ -1,4 +1,7 @@
-"""What a member that has ended leaves behind, and whether to believe it when a run is continued.
+"""What is on disk of a run, and whether to believe it when the run is continued.
+
+Of a pretraining, metrics.jsonl: a checkpoint knows a digest of its lines. Of an adaptation, what a
+member that has ended leaves behind.
 
 SHA256SUMS, which ``sha256sum -c`` reads, has a line for every file of a member. It is written
 before result.json, which comes last: with it the member is done.
@@ -6,16 +9,19 @@ before result.json, which comes last: with it the member is done.
 
 import hashlib
 import itertools
+import json
+import logging
 import math
 import pathlib
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from herjax.runtime import records
+from herjax.runtime import processes, records
 from herjax.runtime.checkpoint import CheckpointError
 from herjax.runtime.files import write_atomically
 
+log = logging.getLogger(__name__)
 RESULT, SUMS = "result.json", "SHA256SUMS"
 FILES = (
     "report.html",
@@ -139,6 +145,35 @@ def set_aside(folder: pathlib.Path, names: Iterable[str]) -> None:
             continue
         others = (f"damaged-{path.name}{f'-{i}' if i > 1 else ''}" for i in itertools.count(1))
         path.rename(next(new for each in others if not (new := path.with_name(each)).exists()))
+
+
+def digest(lines: list[dict]) -> str:
+    """Of what was logged: a checkpoint knows it."""
+    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+
+
+def logged(path: pathlib.Path, known: dict | None, step: int) -> list[dict]:
+    """The lines of metrics.jsonl up to a checkpoint; what came later is logged again.
+
+    Args:
+      path: of the file. If it does not fit the checkpoint it is set aside, with a warning, and what
+        can be read of it is kept.
+      known: how many lines there were, and their digest; None: none.
+      step: of the checkpoint.
+    """
+    if known is None:
+        return []
+    try:
+        lines = records.read_lines(path)
+        reason = "" if digest(lines[: known["lines"]]) == known["sha256"] else "changed"
+    except (CheckpointError, OSError) as error:
+        lines, reason = [], str(error)
+    if not processes.anywhere(bool(reason)):
+        return lines[: known["lines"]]
+    log.warning("%s does not fit the checkpoint of step %d (%s): set aside", path, step, reason)
+    processes.on_first(lambda: set_aside(path.parent, [path.name]))
+    steps = [(line, line.get("step")) for line in lines[: known["lines"]]]
+    return [line for line, at in steps if type(at) is int and at <= step]
 
 
 def _read_sums(path: pathlib.Path) -> dict[str, str] | None:
