@@ -134,13 +134,20 @@ def adapt(*more, task="12-squares", epochs=12):
     ]
 
 
+@functools.cache
+def undisturbed(*arguments):
+    """The folder of an undisturbed run."""
+    path = weights().parent / f"whole-{len(list(weights().parent.iterdir()))}"
+    code, _, err = run("her_adapt", *arguments, f"--workdir={path}")
+    assert code == 0, err
+    return path
+
+
 def ends_as(workdir, arguments):
     """The same command continues, and ends as an undisturbed run does."""
     code, out, err = run("her_adapt", *arguments, f"--workdir={workdir}")
     assert code == 0, err
-    whole = workdir.with_name("whole")
-    code, _, err = run("her_adapt", *arguments, f"--workdir={whole}")
-    assert code == 0, err
+    whole = undisturbed(*(each for each in arguments if "save_every" not in each))
     results = sorted(path.relative_to(whole) for path in whole.rglob("solution.py"))
     assert results
     for path in results:
