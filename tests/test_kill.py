@@ -3,10 +3,12 @@
 import json
 import random
 import re
+import subprocess
 import time
 
 import pytest
 
+from herjax.commands.results import SUMS
 from tests.command_line import run, start, without_times
 
 PRETRAIN = ["--preset=tiny", "--size_limits=36", "--snapshots=10", "--steps=60"]
@@ -38,6 +40,10 @@ def outcome(folder):
         name = str(path.relative_to(folder))
         if not path.is_file() or name.startswith("checkpoints"):
             continue
+        if path.name == SUMS:  # of files that hold seconds, too: they must fit them
+            command = ["sha256sum", "--check", "--strict", "--quiet", SUMS]
+            assert subprocess.run(command, cwd=path.parent).returncode == 0
+            continue
         json_file = path.suffix in (".json", ".jsonl") and path.name != "run.json"
         if path.name == "config.json":
             found[name] = json.loads(path.read_text())
@@ -59,6 +65,7 @@ def test_killed_runs_end_bit_for_bit_the_same(tiny_weights, tmp_path, kind, kill
         seconds = time.monotonic() - begin
     expected = outcome(tmp_path / "whole")
     assert len(expected) > 4
+    assert any(name.endswith("metrics.jsonl") for name in expected)
     assert outcome(tmp_path / "cold") == expected
     moments = random.Random(kind)
     resumed = 0

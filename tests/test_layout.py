@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "herjax"
 # A module imports only from modules above it.
 ORDER = {
     "dsl": "ops drawing executor canonical grammar source",
-    "runtime": "xla_flags files config processes sharding checkpoint program_cache",
+    "runtime": "xla_flags files config processes sharding lock checkpoint records program_cache",
     ".": "_version stats",
     "tasks": "task palette metrics suite files random augmentation",
     "decoder": "layers embedding model costs sampler weights",
@@ -18,7 +18,10 @@ ORDER = {
         " population rivals pretraining"
     ),
     "viewing": "story plotting report overview display",
-    "commands": "flags door cli facts member live_view summary her_adapt pretrain show",
+    "commands": (
+        "flags door cli terminal progress facts results member numbers live_view summary her_adapt"
+        " pretrain show"
+    ),
 }
 # What a wing may import besides itself, ``stats`` and ``_version``.
 WINGS = {

@@ -1,5 +1,6 @@
 """What the command lines share: one-line errors, stop signals, versions."""
 
+import atexit
 import importlib.metadata
 import json
 import logging
@@ -17,10 +18,11 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from herjax.commands.door import fail, parse
-from herjax.runtime import processes, program_cache
+from herjax.runtime import processes, program_cache, records
 from herjax.runtime.checkpoint import CheckpointError
 from herjax.runtime.config import did_you_mean, told
 from herjax.runtime.files import write_atomically
+from herjax.runtime.lock import NAME, Lock
 from herjax.runtime.processes import ProcessError
 from herjax.runtime.sharding import make_mesh, parse_mesh
 from herjax.tasks.files import arc_pictures, is_picture_file, load_picture
@@ -65,7 +67,10 @@ PROCESS_ID = flags.DEFINE_integer(
 
 
 class StopSignals:
-    """Catches Ctrl-C and SIGTERM, so that the caller can save first; not a second Ctrl-C."""
+    """Catches Ctrl-C, SIGTERM and SIGHUP, so that the caller can save first.
+
+    A second Ctrl-C stops at once; what it cuts off is cleared away when the run continues.
+    """
 
     def __init__(self):
         self.received = 0  # the signal's number
@@ -76,12 +81,19 @@ class StopSignals:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __enter__(self):
-        self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        wanted = [signal.SIGINT, signal.SIGTERM]
+        hangup = getattr(signal, "SIGHUP", None)
+        if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # as nohup asks
+            wanted.append(hangup)
+        self._before = {number: signal.signal(number, self._handle) for number in wanted}
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.received = signal.SIGINT
+            self.leave("at once, not saved")
 
     def came(self) -> bool:
         """Did one come, to any process. All processes must ask together."""
@@ -101,33 +113,55 @@ def say(*lines: object) -> None:
         print(*lines, sep="\n", flush=True)
 
 
-def claim(workdir: pathlib.Path, run: dict) -> None:
+def claim(workdir: pathlib.Path, run: dict) -> Lock:
     """Make a folder this run's own, or find that it is; ``run`` is JSON that tells it from others.
+
+    Returns:
+      The lock on it, which this process holds until it gives it back or ends.
+
+    Raises:
+      CheckpointError: if it holds another run, or anything else.
+      LockedError: if another process uses it.
+    """
+    lock = Lock(workdir)
+    processes.on_first(lambda: _claim(workdir, run, lock))
+    return lock
+
+
+def _claim(workdir: pathlib.Path, run: dict, lock: Lock) -> None:
+    is_claimed(workdir, run)  # what is not ours is not even locked
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock.acquire()
+    try:
+        if not is_claimed(workdir, run):
+            write_atomically(workdir / "run.json", json.dumps(run, indent=2).encode() + b"\n")
+    except BaseException:
+        lock.release()
+        raise
+    atexit.register(lock.release)
+
+
+def is_claimed(workdir: pathlib.Path, run: dict) -> bool:
+    """Whether a folder is this run's own; False if it is empty, or not there.
 
     Raises:
       CheckpointError: if it holds another run, or anything else.
     """
-    processes.on_first(lambda: _claim(workdir, run))
-
-
-def _claim(workdir: pathlib.Path, run: dict) -> None:
     path = workdir / "run.json"
     if path.exists():
-        try:
-            other = json.loads(path.read_text())
-        except ValueError:
-            raise CheckpointError(f"damaged {path}: not JSON") from None
+        other = records.read_object(path)
         if other != run:
-            run, other = _flat(run), _flat(other)
-            names = ", ".join(name for name in {**run, **other} if other.get(name) != run.get(name))
+            mine, theirs = _flat(run), _flat(other)
+            names = dict.fromkeys([*mine, *theirs])
+            different = ", ".join(n for n in names if mine.get(n) != theirs.get(n))
             raise CheckpointError(
-                f"{workdir} holds another run (different {names}); choose another --workdir"
+                f"{workdir} holds another run (different {different}); choose another --workdir"
             )
-        return
-    if workdir.exists() and any(workdir.iterdir()):
+        return True
+    left = {NAME, f"{path.name}.part"}  # by a run that was killed as it began
+    if workdir.exists() and any(found.name not in left for found in workdir.iterdir()):
         raise CheckpointError(f"{workdir} is not empty and holds no run; choose another --workdir")
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(run, indent=2).encode() + b"\n")
+    return False
 
 
 def _flat(values: object, prefix: str = "") -> dict:
@@ -139,28 +173,19 @@ def _flat(values: object, prefix: str = "") -> dict:
 
 
 def read_lines(path: pathlib.Path) -> list[dict]:
-    """The lines of a JSON-lines file; a last one that was cut off by a kill is dropped."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    values = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            values.append(json.loads(line))
-        except ValueError:
-            if number < len(lines):
-                raise CheckpointError(f"damaged {path}: line {number} is not JSON") from None
-    return values
+    """See ``records.read_lines``."""
+    return records.read_lines(path)
 
 
 def append_line(path: pathlib.Path, values: dict) -> None:
     """Append one line to a JSON-lines file, on the first process."""
     if processes.is_first():
-        with path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
+        records.append(path, values)
 
 
 def write_lines(path: pathlib.Path, values: list[dict]) -> None:
     """Replace a JSON-lines file."""
-    write_atomically(path, "".join(json.dumps(line) + "\n" for line in values).encode())
+    records.write_lines(path, values)
 
 
 def use_devices(cpu_devices: int = 1) -> None:

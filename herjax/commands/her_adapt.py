@@ -6,8 +6,10 @@ killed, the same command continues where it was.
 
 import hashlib
 import importlib
+import logging
 import os
 import pathlib
+import signal
 import threading
 import time
 
@@ -20,6 +22,8 @@ from herjax.commands import cli
 from herjax.commands.flags import FUNCTIONS, define_flags, read_flags, to_json
 from herjax.commands.live_view import LiveView
 from herjax.commands.member import Member, Writer, write_files
+from herjax.commands.numbers import Numbers
+from herjax.commands.results import RESULT, damage, set_aside
 from herjax.commands.summary import read_results, summary, write_summary
 from herjax.decoder.embedding import DTYPES
 from herjax.decoder.weights import BASES, Pretrained, pretrained_for
@@ -28,9 +32,11 @@ from herjax.learning.population import CHUNK, Advance, Population, by_canvas
 from herjax.learning.room import check_disk, check_room
 from herjax.runtime import processes, program_cache
 from herjax.runtime.checkpoint import Checkpoints
+from herjax.runtime.lock import Lock
 from herjax.tasks.suite import Picture
 from herjax.tasks.task import canvas_side
 
+log = logging.getLogger(__name__)
 TASK = flags.DEFINE_string(
     "task",
     "25-squares",
@@ -84,47 +90,72 @@ class Group:
         config: AdaptConfig,
         mesh: jax.sharding.Mesh,
         checkpoints: Checkpoints,
+        ended: set[int],
     ):
-        """From a checkpoint if there is one; members whose result.json is there have ended."""
+        """From a checkpoint if there is one; the ``ended`` members have their results."""
         self.members, self.checkpoints = members, checkpoints
         self.population = make_population(members, pretrained, config, mesh)
         self.epochs = np.zeros(len(members), int)
         self.seconds = np.zeros((len(members), 2))  # running, compiling
-        ended = {i for i, member in enumerate(members) if (member.folder / "result.json").exists()}
+        self.begun_anew = 0  # epochs done in vain: numbers of checkpoints never fall
+        self.numbers = Numbers(self.population, [member.folder for member in members])
         saved = checkpoints.restore_latest(lambda info: self.population.like(info["members"]))
         self.resumed = saved is not None
         if saved is None:
             waiting = self.population.waiting
             self.population.waiting = [i for i in waiting if i not in ended]
         else:
-            _, state, info = saved
+            step, state, info = saved
             self.epochs, self.seconds = np.array(info["epochs"]), np.array(info["seconds"])
             self.population.restore(state, info["members"], ended)
             # A kill may come before the files of a member that had ended: it begins anew.
             self.epochs[self.population.waiting] = 0
             self.seconds[self.population.waiting] = 0
+            self.begun_anew = step - int(self.epochs.sum())
+        self.numbers.resume(self.epochs, ended)
 
     def advance(self, epochs: int, stopwatch: cli.Stopwatch) -> list[Advance]:
-        """Run every member in a slot for at most so many epochs."""
+        """Run every member in a slot for at most so many epochs, and write their numbers."""
         advances = self.population.advance(epochs)
         which, now = [a.member for a in advances], [a.epoch for a in advances]
         # Each member's share of the time: by its epochs; of compiling, an equal one.
         running, compiling = stopwatch.lap()
-        share = (now - self.epochs[which]) / max(np.sum(now - self.epochs[which]), 1)
+        before, spent = self.epochs.copy(), self.seconds[:, 0].copy()
+        share = (now - before[which]) / max(np.sum(now - before[which]), 1)
         self.epochs[which] = now
         self.seconds[which, 0] += running * share
         self.seconds[which, 1] += compiling / len(which)
+        self.numbers.append(advances, before, np.stack([spent, self.seconds[:, 0]], axis=1))
         return advances
 
-    def save(self) -> None:
-        """Write a checkpoint."""
+    def save(self) -> bool:
+        """Write a checkpoint; False, after a warning, if that fails."""
         state = {
             "members": self.population.members,
             "epochs": self.epochs,
             "seconds": self.seconds,
         }
         info = {name: values.tolist() for name, values in state.items()}
-        self.checkpoints.save(int(self.epochs.sum()), self.population.state, info)
+        step = int(self.epochs.sum()) + self.begun_anew
+        return self.checkpoints.try_save(step, self.population.state, info)
+
+
+def has_ended(member: Member) -> bool:
+    """Are its results there, and whole? Damaged ones are set aside with a warning."""
+    folder = member.folder
+    if not (folder / RESULT).exists():
+        return False
+    found = damage(folder, member.task, member.seed, SAVE_WEIGHTS.value)
+    if not processes.anywhere(bool(found)):
+        return True
+
+    def tell() -> None:
+        told = ", ".join(f"{name} {reason}" for name, reason in found.items())
+        log.warning("results in %s are made again: %s", folder, told)
+        set_aside(folder, found)
+
+    processes.on_first(tell)
+    return False
 
 
 def make_population(
@@ -144,28 +175,40 @@ def make_population(
     )
 
 
-def run_group(group: Group, writer: Writer, view: LiveView, stopwatch: cli.Stopwatch) -> None:
+def run_group(
+    group: Group, lock: Lock, writer: Writer, view: LiveView, stopwatch: cli.Stopwatch
+) -> None:
     """Adapt the members of a group until all have ended, with checkpoints on the way."""
     if group.resumed:
         view.console.print(f"resuming after {group.epochs.sum()} epochs", highlight=False)
+        running = [i for i in group.population.members if i >= 0]
+        mine = [(group.members[i], int(group.epochs[i])) for i in running]
+        view.progress.resume({(member.task, member.seed): epochs for member, epochs in mine})
     stopwatch.lap()
     saved_at = time.monotonic()
     with cli.StopSignals() as stop:
         while not group.population.done:
+            lock.check()
             advances = group.advance(1 if len(view.members) == 1 else CHUNK, stopwatch)
             members = [(group.members[a.member], a, group.seconds[a.member]) for a in advances]
             view.show([(member, advance, spent[0]) for member, advance, spent in members])
             for member, advance, spent in members:
                 if advance.ended is not None:
                     end_member(group, member, advance, spent, writer, view)
-            writer.check(wait=group.population.done)
+            writer.check(wait=group.population.done, stopped=lambda: stop.received != 0)
             stopwatch.lap()  # this is nobody's share
+            if view.console.closed:
+                stop.received = stop.received or signal.SIGPIPE
             if stop.came():
-                group.save()
-                stop.leave(f"saved after {group.epochs.sum()} epochs in all")
+                stop.leave(f"{'' if group.save() else 'not '}saved after {epochs_done(group)}")
             if time.monotonic() - saved_at >= SAVE_EVERY.value:
                 group.save()
                 saved_at = time.monotonic()
+
+
+def epochs_done(group: Group) -> str:
+    """How far a group is, in words."""
+    return f"{group.epochs.sum()} epochs in all"
 
 
 def end_member(
@@ -179,9 +222,12 @@ def end_member(
     """Write the files of a member that has ended, and show it."""
     population, result = group.population, group.population.result(advance)
     before, spent = population.pretrained, seconds.copy()
-    writer.submit(
-        lambda: write_files(member, result, before, population.config, spent, SAVE_WEIGHTS.value)
-    )
+
+    def write() -> None:
+        group.numbers.flush(advance.member)
+        write_files(member, result, before, population.config, spent, SAVE_WEIGHTS.value)
+
+    writer.submit(write)
     view.end(member, result, seconds)
 
 
@@ -217,9 +263,11 @@ def run(
     chosen: dict[str, Pretrained],
     config: AdaptConfig,
     mesh: jax.sharding.Mesh,
+    lock: Lock,
 ) -> int:
     """Adapt all members, canvas by canvas; -> how many ended now."""
-    view, stopwatch = LiveView(members, config), cli.Stopwatch()
+    done = {i for i, member in enumerate(members) if has_ended(member)}
+    view, stopwatch = LiveView(members, config, len(done)), cli.Stopwatch()
     # Matplotlib takes most of a second to import: meanwhile XLA compiles, or runs an epoch.
     plotting = "herjax.viewing.plotting"
     threading.Thread(target=importlib.import_module, args=[plotting], daemon=True).start()
@@ -227,14 +275,15 @@ def run(
     sides = [chosen[member.task].model.config.max_side for member in members]
     with view, Writer() as writer:
         for indices in by_canvas(shapes, sides):
-            mine, side = (
-                [members[i] for i in indices],
-                canvas_side(shapes[indices[0]], sides[indices[0]]),
-            )
+            ended = {place for place, i in enumerate(indices) if i in done}
+            if len(ended) == len(indices):
+                continue
+            mine = [members[i] for i in indices]
+            side = canvas_side(shapes[indices[0]], sides[indices[0]])
             checkpoints = Checkpoints(workdir / "checkpoints" / f"{side}x{side}")
-            group = Group(mine, chosen[mine[0].task], config, mesh, checkpoints)
-            run_group(group, writer, view, stopwatch)
-            if view.ended < len(members):
+            group = Group(mine, chosen[mine[0].task], config, mesh, checkpoints, ended)
+            run_group(group, lock, writer, view, stopwatch)
+            if view.ended + len(done) < len(members):
                 program_cache.clear()  # no other canvas needs these programs
     if len(members) > 1:
         results = read_results(members)
@@ -294,9 +343,9 @@ def main(_):
     chosen = decoders(pictures, given)
     mesh = cli.mesh(len(members))  # before the folder is claimed: --mesh may be wrong
     check_fits(workdir, members, chosen, config, mesh)
-    cli.claim(workdir, describe_run(pictures, seeds, chosen, config))
-    if not run(workdir, members, chosen, config, mesh):
-        cli.say(f"{workdir} holds this run already, done: nothing to do")
+    with cli.claim(workdir, describe_run(pictures, seeds, chosen, config)) as lock:
+        if not run(workdir, members, chosen, config, mesh, lock):
+            cli.say(f"{workdir} holds this run already, done: nothing to do")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """What a user sees while pictures are adapted to: a row an epoch, or a row a member."""
 
+import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
 from herjax.commands.member import Member
+from herjax.commands.progress import Progress
+from herjax.commands.terminal import Terminal
 from herjax.dsl.ops import END, OP
 from herjax.dsl.source import format_program
 from herjax.learning.adaptation import Result
@@ -19,25 +23,33 @@ from herjax.stats import percent
 from herjax.tasks.palette import terminal_grid
 from herjax.viewing.story import stages
 
+EVERY = 25.0  # seconds from one line of a population to the next, without a terminal
 COLUMNS = ("epoch", "mean", "best", "child", "distinct", "new", "draws", "sampled", "run", "s")
 
 
 class LiveView:
     """One member: a row an epoch and the best picture. Many: who is running, and how many ended.
 
-    Without a terminal, plain lines.
+    Without a terminal, plain lines: of a population one for every member that ends, and how far
+    all are in between, however long the epochs take.
     """
 
-    def __init__(self, members: list[Member], config: AdaptConfig):
-        self.members, self.config = members, config
-        self.console = Console(quiet=not processes.is_first())
+    def __init__(self, members: list[Member], config: AdaptConfig, done: int = 0):
+        """``done``: members that have ended before this process began."""
+        self.members, self.config, self.done = members, config, done
+        self.console = Terminal(quiet=not processes.is_first())
         if not self.console.is_terminal:
             self.console.width = 120  # in a file, nothing is to be wrapped
         self.live = Live(console=self.console, auto_refresh=False)
         self.rows: list[tuple[str, ...]] = []
         self.solved = self.ended = 0
+        self.progress = Progress(len(members) - done, config.max_epochs)
+        self._told = time.monotonic()
+        self._leave = threading.Event()
 
     def __enter__(self):
+        if not self.console.is_terminal and len(self.members) > 1:
+            threading.Thread(target=self._tell, name="progress", daemon=True).start()
         if self.console.is_terminal:
             self.live.start()
         elif len(self.members) == 1:
@@ -45,10 +57,23 @@ class LiveView:
         return self
 
     def __exit__(self, *_):
+        self._leave.set()
         self.live.stop()
+
+    def _tell(self) -> None:
+        while not self._leave.wait(min(1.0, EVERY / 5)):
+            if time.monotonic() - self._told >= EVERY:
+                self.console.print(self._standing(), highlight=False, soft_wrap=True)
+                self._told = time.monotonic()
+
+    def _standing(self) -> str:
+        """How many have ended, and how far the others are."""
+        ended = f"{self.done + self.ended} of {len(self.members)} ended, {self.solved} solved now"
+        return f"{ended}; {self.progress.told()}"
 
     def show(self, running: list[tuple[Member, Advance, float]]) -> None:
         """The members in the slots, how far each is, and its seconds."""
+        self.progress.see({(m.task, m.seed): advance.epoch for m, advance, _ in running})
         if len(self.members) == 1:
             self._show_epoch(running[0][1], running[0][2])
         elif self.console.is_terminal:
@@ -110,14 +135,14 @@ class LiveView:
         fits = max(self.console.height - 6, 3)
         columns = ("task", "seed", "epoch", "best", "sampled", "run", "seconds")
         table = self._table(columns, rows[:fits])
-        table.caption = f"{self.ended} of {len(self.members)} ended, {self.solved} solved"
-        if len(rows) > fits:
-            table.caption += f"; {len(rows) - fits} more running"
+        table.caption = self._standing()
         self.live.update(table, refresh=True)
 
     def end(self, member: Member, result: Result, seconds: np.ndarray) -> None:
         """One member has ended."""
         self.ended, self.solved = self.ended + 1, self.solved + result.solved
+        self.progress.end((member.task, member.seed), result.solved)
+        self._told = time.monotonic()
         best = max(np.asarray(epoch.accuracy).max() for epoch in result.history)
         epochs, run = len(result.history), sum(int(epoch.run) for epoch in result.history)
         if len(self.members) == 1:

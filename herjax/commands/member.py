@@ -2,10 +2,13 @@
 
 import contextlib
 import json
+import logging
+import math
 import os
 import pathlib
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
@@ -16,6 +19,7 @@ import numpy as np
 from herjax.commands import cli
 from herjax.commands.facts import run_facts
 from herjax.commands.flags import to_json
+from herjax.commands.results import FILES, RESULT, WEIGHTS, write_sums
 from herjax.decoder.weights import Pretrained, save_weights
 from herjax.dsl.source import format_script
 from herjax.learning.adaptation import Result
@@ -27,6 +31,10 @@ from herjax.tasks.metrics import least_draws
 from herjax.tasks.suite import Picture
 from herjax.viewing import story
 from herjax.viewing.report import make_report
+
+RETRY, PATIENCE = 10.0, 60.0  # seconds, see Writer
+
+log = logging.getLogger(__name__)
 
 
 class Member(NamedTuple):
@@ -41,12 +49,16 @@ class Member(NamedTuple):
 class Writer:
     """Writes the files of members that have ended, one after the other, beside further epochs.
 
-    On Linux its thread has the lowest priority, so that epochs take no longer for it.
+    What a full disk refuses is tried again every RETRY seconds, and once all else is done for at
+    most PATIENCE seconds. On Linux its thread has the lowest priority, so that epochs take no
+    longer for it.
     """
 
     def __init__(self):
         self._pool = ThreadPoolExecutor(max_workers=1, initializer=_step_back)
-        self._pending: list[Future] = []
+        self._pending: list[tuple[Future, Callable[[], None]]] = []
+        self._refused: list[Callable[[], None]] = []
+        self._next = math.inf  # when to try again
 
     def __enter__(self):
         return self
@@ -57,17 +69,45 @@ class Writer:
     def submit(self, write: Callable[[], None]) -> None:
         """Do it soon, on the first process."""
         if processes.is_first():
-            self._pending.append(self._pool.submit(write))
+            self._pending.append((self._pool.submit(write), write))
 
-    def check(self, wait: bool = False) -> None:
-        """Raise what a write raised; all processes must call this together."""
-        processes.on_first(lambda: self._check(wait))
+    def check(self, wait: bool = False, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Raise what a write raised, try again what failed; all processes call this together.
 
-    def _check(self, wait: bool) -> None:
-        for future in self._pending:
-            if wait or future.done():
+        Args:
+          wait: until all is written.
+          stopped: asked while waiting for a disk: should it be given up?
+        """
+        processes.on_first(lambda: self._wait(stopped) if wait else self._check())
+
+    def _wait(self, stopped: Callable[[], bool]) -> None:
+        end = None
+        while True:
+            self._check(wait=True)
+            if not self._refused and not self._pending:
+                return
+            end = end or time.monotonic() + PATIENCE
+            if self._refused and (time.monotonic() >= end or stopped()):
+                self._refused.pop()()  # raises, or writes it after all
+            time.sleep(min(0.2, RETRY))
+
+    def _check(self, wait: bool = False) -> None:
+        done = [(future, write) for future, write in self._pending if wait or future.done()]
+        for future, write in done:
+            try:
                 future.result()
-        self._pending = [future for future in self._pending if not future.done()]
+            except OSError as error:
+                if not self._refused:  # once for all that are tried together
+                    where = f"{error.filename}: " if error.filename else ""
+                    reason = f"{where}{error.strerror or error}"
+                    log.warning("a result is not written (%s): trying again", reason)
+                    self._next = time.monotonic() + RETRY
+                self._refused.append(write)
+        self._pending = [pair for pair in self._pending if pair not in done]
+        if self._refused and time.monotonic() >= self._next:
+            again, self._refused = self._refused, []
+            for write in again:
+                self.submit(write)
 
 
 def _step_back() -> None:
@@ -117,7 +157,9 @@ def write_files(
     if weights:
         info = {"adapted_to": member.task, "seed": member.seed}
         save_weights(folder / "model", pretrained.model.config, result.params, info)
-    write_atomically(folder / "result.json", json.dumps(values, indent=2).encode() + b"\n")
+    data = json.dumps(values, indent=2).encode() + b"\n"
+    write_sums(folder, [*FILES, *(WEIGHTS if weights else ())], data)
+    write_atomically(folder / RESULT, data)
 
 
 def measure(

@@ -3,8 +3,10 @@
 Killed or stopped, the same command continues where it was.
 """
 
+import logging
 import math
 import pathlib
+import signal
 import time
 
 import jax
@@ -21,6 +23,8 @@ from rich.progress import (
 
 from herjax.commands import cli
 from herjax.commands.flags import define_flags, read_flags, to_json
+from herjax.commands.results import digest, logged, set_aside
+from herjax.commands.terminal import Terminal
 from herjax.decoder.weights import load_pretrained, save_weights
 from herjax.learning.pretraining import (
     PRESETS,
@@ -33,10 +37,12 @@ from herjax.learning.pretraining import (
 )
 from herjax.learning.room import check_pretraining
 from herjax.learning.train import TrainState
-from herjax.runtime import processes
-from herjax.runtime.checkpoint import Checkpoints
+from herjax.runtime import processes, records
+from herjax.runtime.checkpoint import CheckpointError, Checkpoints
+from herjax.runtime.lock import Lock
 from herjax.runtime.sharding import replicated
 
+log = logging.getLogger(__name__)
 PRESET = flags.DEFINE_enum("preset", "base", sorted(PRESETS), "Configuration to start from.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 define_flags(PretrainConfig())
@@ -52,26 +58,38 @@ class Run:
         state: TrainState,
         workdir: pathlib.Path,
         mesh: jax.sharding.Mesh,
+        lock: Lock,
     ):
         """From the newest checkpoint, or from ``state`` if there is none."""
         self.config, self.state, self.workdir, self.mesh = config, state, workdir, mesh
-        self.checkpoints = Checkpoints(workdir / "checkpoints")
-        self.metrics_path = workdir / "metrics.jsonl"
+        self.checkpoints, self.lock = Checkpoints(workdir / "checkpoints"), lock
         self.step = 0
+        info: dict = {}
         if (restored := self.checkpoints.restore_latest(lambda _: state)) is not None:
-            self.step, self.state, _ = restored
+            self.step, self.state, info = restored
             cli.say(f"resuming at step {self.step} of {config.steps}")
-        self.saved = self.step
-        # Drop what was logged after the step to resume from: it is logged again.
-        lines = [line for line in cli.read_lines(self.metrics_path) if line["step"] <= self.step]
-        processes.on_first(lambda: cli.write_lines(self.metrics_path, lines))
-        self.evaluated = {line["step"] for line in lines if "pass@1" in line}
+        self.saved, self.failed, self.terminal = self.step, False, Terminal()
+        path = workdir / "metrics.jsonl"
+        self.lines = logged(path, info.get("metrics"), self.step)
+        processes.on_first(lambda: records.write_lines(path, self.lines))
+        self.log_file = records.Appender(path)
+        self.evaluated = {line["step"] for line in self.lines if "pass@1" in line}
         self.clock = time.monotonic(), self.step  # since when, and which step, the rate is measured
 
-    def save(self) -> None:
-        """Write a checkpoint of this step."""
-        self.checkpoints.save(self.step, self.state)
-        self.saved = self.step
+    def log(self, line: dict) -> None:
+        """Append a line to metrics.jsonl; on a full disk it waits for the next one."""
+        self.lines.append(line)
+        if processes.is_first():
+            self.log_file.append(line)
+
+    def save(self) -> bool:
+        """Write a checkpoint of this step; False, after a warning, if that fails."""
+        info = {"metrics": {"lines": len(self.lines), "sha256": digest(self.lines)}}
+        if self.checkpoints.try_save(self.step, self.state, info):
+            self.saved, self.failed = self.step, False
+        else:
+            self.failed = True
+        return not self.failed
 
     def keep_up(self, stop: cli.StopSignals, console: Console) -> None:
         """Whatever is due at this step: a snapshot, an evaluation, a checkpoint."""
@@ -81,16 +99,18 @@ class Run:
             export(snapshot, config, self.state.params, step, self.mesh, stop)
         if evaluates(config, step) and step not in self.evaluated:
             result = evaluate(self.state.params, config, config.eval_tasks, mesh=self.mesh)
-            cli.append_line(self.metrics_path, {"step": step, **result})
+            self.log({"step": step, **result})
             console.print(f"step {step}: {cli.short(result)}")
             self.clock = time.monotonic(), step
         due = step % config.checkpoint_every == 0 or evaluates(config, step)
+        due = due or (self.failed and step % config.log_every == 0)
         if step > self.saved and (due or step in (config.steps, *config.snapshots)):
             self.save()
 
     def advance(self, stop: cli.StopSignals, progress: Progress, bar: TaskID) -> None:
         """One step, its metrics, and a look at whether to stop."""
         config = self.config
+        self.lock.check()
         bucket = bucket_of_step(config, self.step)
         self.state, metrics = pretrain_step(self.state, config, bucket, self.mesh)
         self.step += 1
@@ -103,20 +123,21 @@ class Run:
             self.clock = time.monotonic(), self.step
             programs = (self.step - since_step) * config.batch_size
             rate = round(programs / (self.clock[0] - since), 1)
-            line = {"step": self.step, **values, "programs_per_second": rate}
-            cli.append_line(self.metrics_path, line)
+            self.log({"step": self.step, **values, "programs_per_second": rate})
             progress.update(bar, completed=self.step, loss=values["loss"], rate=rate)
         # Several processes agree on it now and then, one looks after every step.
+        if self.terminal.closed:
+            stop.received = stop.received or signal.SIGPIPE
         if (logs or jax.process_count() == 1) and stop.came():
-            self.save()
-            stop.leave(f"saved at step {self.step}")
+            saved = self.step == self.saved or self.save()
+            stop.leave(f"{'' if saved else 'not '}saved at step {self.step}")
 
     def finish(self) -> None:
         """Train to the end, evaluate, and export the weights to ``workdir/model``."""
         config = self.config
         size = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
         cli.say(f"{size:,} parameters, {config.steps:,} steps of {config.batch_size} programs")
-        with cli.StopSignals() as stop, progress_bar() as progress:
+        with cli.StopSignals() as stop, progress_bar(self.terminal) as progress:
             bar = progress.add_task(
                 "", total=config.steps, completed=self.step, loss=float("nan"), rate=0.0
             )
@@ -128,11 +149,28 @@ class Run:
                 self.advance(stop, progress, bar)
             model, params = self.workdir / "model", self.state.params
             result = export(model, config, params, self.step, self.mesh, stop)
-        cli.append_line(self.metrics_path, {"step": self.step, **result})
+        self.log({"step": self.step, **result})
         cli.say(f"held-out: {cli.short(result)}", f"weights: {model}")
 
 
-def progress_bar() -> Progress:
+def is_done(model: pathlib.Path) -> bool:
+    """Are the weights there, and whole? Damaged ones are set aside with a warning."""
+    names = [name for name in ("config.json", "model.safetensors") if (model / name).exists()]
+    if "config.json" not in names:
+        return False
+    reason = ""
+    try:
+        load_pretrained(str(model))
+    except (CheckpointError, ValueError, OSError) as error:
+        reason = str(error)
+    if not processes.anywhere(bool(reason)):
+        return True
+    log.warning("%s is made again: %s", model, reason)
+    processes.on_first(lambda: set_aside(model, names))
+    return False
+
+
+def progress_bar(console: Terminal) -> Progress:
     """Steps, loss, rate and time left, on the first process."""
     return Progress(
         TextColumn("pretraining"),
@@ -140,6 +178,7 @@ def progress_bar() -> Progress:
         MofNCompleteColumn(),
         TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:.0f} programs/s"),
         TimeRemainingColumn(elapsed_when_finished=True),
+        console=console,
         disable=not processes.is_first(),
     )
 
@@ -202,11 +241,11 @@ def main(_):
     batch, draws = config.batch_size // mesh.shape["data"], config.tasks.max_draws
     check_pretraining(config.model, batch, config.microbatch or min(batch, 32), draws)
     state = init_state(config, mesh)  # before the folder is claimed: --init may be wrong
-    cli.claim(workdir, to_json(config))
-    if (workdir / "model" / "config.json").exists():
-        cli.say(f"{workdir} holds this run already, done: nothing to do")
-        return
-    Run(config, state, workdir, mesh).finish()
+    with cli.claim(workdir, to_json(config)) as lock:
+        if is_done(workdir / "model"):
+            cli.say(f"{workdir} holds this run already, done: nothing to do")
+            return
+        Run(config, state, workdir, mesh, lock).finish()
 
 
 if __name__ == "__main__":

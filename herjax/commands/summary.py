@@ -1,6 +1,5 @@
 """What is told of a whole population once its members have ended."""
 
-import json
 import os
 import pathlib
 import statistics
@@ -13,6 +12,7 @@ from rich.table import Table
 from herjax.commands import cli
 from herjax.commands.facts import command_line
 from herjax.commands.member import Member
+from herjax.commands.results import read_result
 from herjax.dsl.source import parse_program
 from herjax.runtime.files import write_atomically
 from herjax.stats import wilson_interval
@@ -23,9 +23,12 @@ MAX_TASK_ROWS = 30  # of the summary
 
 
 def read_results(members: list[Member]) -> list[dict]:
-    """The results of the members that have ended."""
-    files = [member.folder / "result.json" for member in members]
-    return [json.loads(file.read_text()) for file in files if file.exists()]
+    """The results of all members, which have ended.
+
+    Raises:
+      CheckpointError: if one is missing or damaged.
+    """
+    return [read_result(member.folder) for member in members]
 
 
 def write_summary(workdir: pathlib.Path, members: list[Member], results: list[dict]) -> None:

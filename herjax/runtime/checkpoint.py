@@ -1,8 +1,18 @@
 """Resumable run state on disk, through Orbax, with checksums and fallback to an older step."""
 
+import contextlib
+import gc
+import hashlib
+import itertools
+import json
 import logging
+import os
 import pathlib
-from collections.abc import Callable
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -28,17 +38,48 @@ class Checkpoints:
     def __init__(self, directory: str | pathlib.Path):
         """Open or create ``directory``."""
         self.directory = pathlib.Path(directory).absolute()
+        on_first(self._remove_unfinished)
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def save(self, step: int, state: Any, info: dict | None = None) -> None:
-        """Write a step, atomically, unless it is there."""
+        """Write a step, atomically, unless it is there.
+
+        Args:
+          step: its number.
+          state: a pytree of arrays, each with a checksum.
+          info: what JSON can hold, with a checksum over all of it.
+        """
         if step in self._manager.all_steps():
             return
-        info = {"checksums": checksums(state), **(info or {})}
-        args = {"state": ocp.args.StandardSave(state), "info": ocp.args.JsonSave(info)}
+        saved = {"checksums": checksums(state), **json.loads(json.dumps(info or {}))}
+        saved["sha256"] = _digest(step, saved)
+        args = {"state": ocp.args.StandardSave(state), "info": ocp.args.JsonSave(saved)}
         self._manager.save(step, args=ocp.args.Composite(**args))
         self._manager.wait_until_finished()
+
+    def try_save(self, step: int, state: Any, info: dict | None = None) -> bool:
+        """``save``; if it fails, as on a full disk, one warning and False: the run can go on."""
+        error: Exception | None = None
+        with _quiet_orbax():
+            try:
+                self.save(step, state, info)
+            except Exception as caught:  # Orbax and TensorStore raise many kinds
+                error = caught.with_traceback(None)
+                gc.collect()  # what was left undone says so now, or soon
+                time.sleep(0.1)
+        if not anywhere(error is not None):
+            return True
+        reason = _reason(error) if error is not None else "another process failed"
+        log.warning("checkpoint %d is not written to %s (%s)", step, self.directory, reason)
+        on_first(self._remove_unfinished)
+        self._manager.reload()
+        return False
+
+    def _remove_unfinished(self) -> None:
+        """What a kill, or a save that failed, has left behind."""
+        for folder in self.directory.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def restore_latest(self, like: Callable[[dict], Any]) -> tuple[int, Any, dict] | None:
         """The newest step that is whole; damaged newer ones are set aside with a warning.
@@ -57,12 +98,12 @@ class Checkpoints:
         error: Exception | None
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                restored, error = self._restore(step, like), None
+                with _quiet_orbax():
+                    restored, error = self._restore(step, like), None
             except Exception as caught:  # Orbax raises many kinds for damaged files
                 restored, error = None, caught
             if anywhere(error is not None) or restored is None:
-                reason = (str(error).splitlines() or [""])[0]
-                damaged[step] = f"{type(error).__name__}: {reason}"
+                damaged[step] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
                 continue
             self._set_aside(damaged, step)
             return step, *restored
@@ -77,6 +118,8 @@ class Checkpoints:
     def _restore(self, step: int, like: Callable[[dict], Any]) -> tuple[Any, dict]:
         json_only = ocp.args.Composite(info=ocp.args.JsonRestore())
         info = self._manager.restore(step, args=json_only)["info"]
+        if info.pop("sha256") != _digest(step, info):
+            raise ValueError("the checksum does not fit the JSON")
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like(info))
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         state = self._manager.restore(step, args=args)["state"]
@@ -93,11 +136,51 @@ class Checkpoints:
                 )
                 folder = self.directory / str(step)
                 if folder.exists():
-                    folder.rename(self.directory / f"damaged-{step}")
+                    folder.rename(self._free(f"damaged-{step}"))
 
         if damaged:
             on_first(rename)
             self._manager.reload()
+
+    def _free(self, name: str) -> pathlib.Path:
+        """A path below the directory that nothing has yet: the name, or with a number."""
+        names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
+        return next(path for each in names if not (path := self.directory / each).exists())
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """Without what Orbax logs and TensorStore prints of a failure that is raised, too."""
+    loggers = [logging.getLogger(name) for name in ("absl", "orbax", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    hook = sys.unraisablehook
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    sys.unraisablehook = lambda _: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in a line: if it knows, as the operating system calls it."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror
+        if told := re.search(r"\[os_error_code='(\d+)'\]", str(found)):
+            return os.strerror(int(told.group(1)))
+        found = found.__cause__ or found.__context__
+    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+
+
+def _digest(step: int, info: dict) -> str:
+    """Over the JSON beside the arrays, and the step that it belongs to."""
+    text = json.dumps([step, info], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def checksums(state: Any) -> list[int]:

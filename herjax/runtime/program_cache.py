@@ -18,6 +18,7 @@ import os
 import pathlib
 import pickle
 import platform
+import stat
 import sys
 import time
 import zlib
@@ -32,6 +33,7 @@ from herjax.runtime.files import write_in_a_crowd
 from herjax.runtime.xla_flags import compiler_options, given_flags
 
 MAX_BYTES = 2**30  # of a folder; beyond it, what was used longest ago goes
+MAX_FILE = 2**28  # of a program; those of herjax take a hundredth
 MAX_AGE = 90 * 86400  # seconds since the last use
 
 log = logging.getLogger(__name__)
@@ -288,6 +290,11 @@ def _serialized(digest: str, program: jax.stages.Compiled) -> bytes:
 
 
 def _load(path: pathlib.Path, digest: str, tree: Any) -> Callable:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE:
+        raise ValueError(f"{path} is no program: {found.st_size:,} bytes")
+    if hasattr(os, "getuid") and (found.st_uid not in (os.getuid(), 0) or found.st_mode & 0o022):
+        raise ValueError(f"others may have written {path}")
     content = path.read_bytes()
     if hashlib.sha256(content[32:]).digest() != content[:32]:
         raise ValueError(f"damaged {path}")

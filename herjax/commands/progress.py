@@ -1,0 +1,63 @@
+"""How far a population is, and how long the rest will take."""
+
+import math
+import time
+
+
+class Progress:
+    """How far a population is, and how long the rest will take.
+
+    Each epoch is taken to solve with the same chance, which is what the epochs so far say; no
+    member has more than ``max_epochs``. Until one is solved, that bound is all that is known.
+    """
+
+    def __init__(self, members: int, max_epochs: int):
+        """``members``: those that have not ended."""
+        self.members, self.max_epochs = members, max_epochs
+        self.began = time.monotonic()
+        self.running: dict[tuple[str, int], int] = {}  # epochs, by task and seed
+        self.ended = self.solved = self.of_ended = self.done = 0
+
+    def resume(self, running: dict[tuple[str, int], int]) -> None:
+        """Epochs of members before this process, which took none of its time."""
+        self.running = dict(running)
+
+    def see(self, running: dict[tuple[str, int], int]) -> None:
+        """Epochs of the members in the slots after a chunk."""
+        self.done += sum(epoch - self.running.get(key, 0) for key, epoch in running.items())
+        self.running = dict(running)
+
+    def end(self, key: tuple[str, int], solved: bool) -> None:
+        """A member has ended."""
+        self.of_ended += self.running.pop(key, 0)
+        self.ended, self.solved = self.ended + 1, self.solved + solved
+
+    def epochs_left(self) -> float:
+        """Of all members; the most that there can be if none was solved yet."""
+        waiting = self.members - self.ended - len(self.running)
+        left = [self.max_epochs - epoch for epoch in self.running.values()]
+        left += [self.max_epochs] * max(waiting, 0)
+        if not self.solved:
+            return float(sum(left))
+        mean = (self.of_ended + sum(self.running.values())) / self.solved
+        return sum(-mean * math.expm1(-most / mean) for most in left)
+
+    def told(self) -> str:
+        """In words."""
+        seconds = time.monotonic() - self.began
+        if not self.done:
+            return f"no epoch done yet, {duration(seconds)}: programs are compiled first"
+        epochs = sorted(self.running.values()) or [0]
+        rest = duration(self.epochs_left() * seconds / self.done)
+        return (
+            f"{len(self.running)} running, at epochs {epochs[0]} .. {epochs[-1]};"
+            f" {'about' if self.solved else 'at most'} {rest} left"
+        )
+
+
+def duration(seconds: float) -> str:
+    """In a unit that suits it."""
+    for size, unit in ((172800, "days"), (7200, "h"), (120, "min")):
+        if seconds >= size:
+            return f"{seconds / {'days': 86400, 'h': 3600, 'min': 60}[unit]:.1f} {unit}"
+    return f"{seconds:.0f} s"
