@@ -11,8 +11,10 @@ from absl import flags
 
 from experiments.study import pages
 from experiments.study.run import Study
-from experiments.study.tables import SCALES, tables
+from experiments.study.tables import SCALES, Table, tables
 from herjax.commands import cli
+from herjax.runtime.config import did_you_mean
+from herjax.runtime.lock import Lock
 
 TABLE = flags.DEFINE_string("table", "all", "With commas: names of tables; or all.")
 SCALE = flags.DEFINE_enum(
@@ -39,18 +41,26 @@ def main(_):
     names = list(known) if TABLE.value == "all" else TABLE.value.split(",")
     for name in names:
         if name not in known:
-            raise ValueError(f"no table {name!r}: choose from {', '.join(known)}, or all")
+            near = did_you_mean(name, known)
+            raise ValueError(f"no table {name!r}: choose from {', '.join(known)}, or all{near}")
     cli.use_devices(cpu_devices=os.cpu_count() or 1)
     jax.config.update("jax_enable_compilation_cache", False)  # each program runs once
     study = Study(pathlib.Path(WORKDIR.value or f"docs/study/{SCALE.value}"), cli.say)
-    docs = pathlib.Path("docs/study")
-    for name in names:
+    with Lock(study.folder) as lock:
         if not RENDER_ONLY.value:
-            study.make(known[name])
-        if AGAIN.value and known[name].baseline == "hindsight":
-            pages.write_ridges(study, known[name], docs)
-            pages.write_animations(study, known[name], docs)
-        pages.write_page(study, known[name], SCALE.value, docs)
+            lock.acquire()
+        for name in names:
+            make_table(study, known[name], pathlib.Path("docs/study"))
+
+
+def make_table(study: Study, table: Table, docs: pathlib.Path) -> None:
+    """Make the runs of a table and its page, as the flags say."""
+    if not RENDER_ONLY.value:
+        study.make(table)
+    if AGAIN.value and table.baseline == "hindsight":
+        pages.write_ridges(study, table, docs)
+        pages.write_animations(study, table, docs)
+    pages.write_page(study, table, SCALE.value, docs)
 
 
 if __name__ == "__main__":
