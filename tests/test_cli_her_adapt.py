@@ -45,7 +45,7 @@ def test_her_adapt_writes_what_it_promises(adapted):
     workdir, _, out = adapted
     result = json.loads((workdir / "result.json").read_text())
     assert result["task"] == "12-squares"
-    assert result["seed"] == 0
+    assert (result["seed"], result["learner"]) == (0, "hindsight")
     assert result["programs_sampled"] == 16 * result["epochs"] == 16 * 8
     assert result["programs_run"] > 10 * result["programs_sampled"]
     for name in ("best_accuracy", "best_attempt", "mean_attempt"):

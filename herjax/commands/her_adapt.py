@@ -225,7 +225,8 @@ def end_member(
 
     def write() -> None:
         group.numbers.flush(advance.member)
-        write_files(member, result, before, population.config, spent, SAVE_WEIGHTS.value)
+        how = population.config, LEARNER.value
+        write_files(member, result, before, *how, spent, SAVE_WEIGHTS.value)
 
     writer.submit(write)
     view.end(member, result, seconds)

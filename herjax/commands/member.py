@@ -121,6 +121,7 @@ def write_files(
     result: Result,
     pretrained: Pretrained,
     config: AdaptConfig,
+    learner: str,
     seconds: np.ndarray,
     weights: bool,
 ) -> None:
@@ -131,17 +132,19 @@ def write_files(
       result: of its adaptation.
       pretrained: the decoder before the adaptation.
       config: of the adaptation.
+      learner: likewise, its name on the command line.
       seconds: running, and compiling.
       weights: write model/, too.
     """
     history = jax.tree.map(lambda *rows: np.stack(rows), *result.history)
     values = measure(member, result, history, config, seconds)
     values |= {"weights_sha256": pretrained.info["sha256"], "config": to_json(config)}
-    values |= {"versions": cli.versions(), "device": jax.devices()[0].device_kind}
+    values |= {"learner": learner, "versions": cli.versions()}
+    values |= {"device": jax.devices()[0].device_kind}
     folder, picture = member.folder, member.picture
     folder.mkdir(parents=True, exist_ok=True)
     write_figures(member, result, history, config)
-    about = {"seed": member.seed, **values["config"]}
+    about = {"seed": member.seed, "learner": learner, **values["config"]}
     page = make_report(
         f"herjax: {member.task}",
         picture,
