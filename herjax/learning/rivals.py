@@ -63,12 +63,8 @@ def self_training(
     key: Array,
 ) -> Update:
     """The pairs of hindsight with the real target for a label (PLAD's ST, Jones et al., 2022)."""
-    pairs, chosen = choose_pairs(attempts, config, key)
-    _check_labels(config)
-    target = jnp.broadcast_to(task.target, pairs.picture.shape)
-    pairs = dataclasses.replace(pairs, picture=target)
-    train, loss = train_on(model, train, task, pairs, jnp.sum(chosen), config, key)
-    return Update(train, loss, chosen)
+    own = jnp.zeros(config.pairs, bool)
+    return _relabelled(model, train, task, attempts, config, key, own)
 
 
 def hindsight_and_self_training(
@@ -80,24 +76,31 @@ def hindsight_and_self_training(
     key: Array,
 ) -> Update:
     """Every other pair has the real target for a label (PLAD's LEST + ST, Jones et al., 2022)."""
-    pairs, chosen = choose_pairs(attempts, config, key)
-    _check_labels(config)
-    own = jnp.arange(len(pairs.picture)) % 2 == 0
-    pairs = dataclasses.replace(
-        pairs, picture=jnp.where(own[:, None, None], pairs.picture, task.target)
-    )
-    train, loss = train_on(model, train, task, pairs, jnp.sum(chosen), config, key)
-    return Update(train, loss, chosen)
+    own = jnp.arange(config.pairs) % 2 == 0
+    return _relabelled(model, train, task, attempts, config, key, own)
 
 
-def _check_labels(config: AdaptConfig) -> None:
-    """Symmetries draw a pair's program anew, and label it with what that draws.
+def _relabelled(
+    model: Decoder,
+    train: TrainState,
+    task: Task,
+    attempts: Attempts,
+    config: AdaptConfig,
+    key: Array,
+    own: Array,
+) -> Update:
+    """Hindsight whose pairs keep their own picture or not, bool [K]: the others get the target.
 
     Raises:
-      ValueError: if there are any.
+      ValueError: with symmetries, which draw a pair's program anew and label it with that.
     """
     if config.symmetries:
         raise ValueError("self-training does not go with symmetries, which relabel every pair")
+    pairs, chosen = choose_pairs(attempts, config, key)
+    picture = jnp.where(own[:, None, None], pairs.picture, task.target)
+    pairs = dataclasses.replace(pairs, picture=picture)
+    train, loss = train_on(model, train, task, pairs, jnp.sum(chosen), config, key)
+    return Update(train, loss, chosen)
 
 
 def longer_dream(
