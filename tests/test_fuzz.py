@@ -62,23 +62,23 @@ def test_damaged_files_are_refused_in_one_line_or_are_pictures(suffix):
             try:
                 picture = herjax.load_picture(place / f"x{suffix}")
             except (ValueError, OSError) as error:
-                one_line(error)
+                assert_one_line(error)
             else:
                 assert 0 <= picture.target.min() <= picture.target.max() <= 9
 
         attack()
 
 
-def one_line(error):
+def assert_one_line(error):
     assert len(str(error).splitlines()) == 1
     assert len(str(error)) < 700
 
 
-def parse(source):
+def assert_program_or_refusal(source):
     try:
         program = herjax.parse_program(source)
     except herjax.ProgramError as error:
-        one_line(error)
+        assert_one_line(error)
     else:
         again = herjax.parse_program(herjax.format_program(program))
         assert np.array_equal(again, program)
@@ -88,15 +88,15 @@ def parse(source):
 @EXAMPLES
 @given(damaged(PROGRAM.encode()))
 def test_damaged_programs_are_refused_in_one_line_or_are_programs(data):
-    parse(data.decode("latin-1"))
+    assert_program_or_refusal(data.decode("latin-1"))
 
 
 @pytest.mark.slow
 @EXAMPLES
 @given(st.text(), st.text(alphabet="draw_pixel(img, )=0123[]{}*'\"\\\n\t#:.-~@!"))
 def test_made_up_text_is_refused_in_one_line(anything, likely):
-    parse(anything)
-    parse(f"def task(img):\n    {likely}\n    return img")
+    assert_program_or_refusal(anything)
+    assert_program_or_refusal(f"def task(img):\n    {likely}\n    return img")
 
 
 @pytest.mark.slow
@@ -118,8 +118,8 @@ def test_made_up_grids_are_refused_in_one_line(value, part):
             try:
                 herjax.load_picture(place / name)
             except ValueError as error:
-                one_line(error)
+                assert_one_line(error)
     try:
         herjax.make_task(value)
     except ValueError as error:
-        one_line(error)
+        assert_one_line(error)
