@@ -45,45 +45,47 @@ class Study:
 
     def lines(self, table: Table) -> list[dict]:
         """The runs of a table that are there, of the settings that it has now."""
-        valid = {
-            (row.name, picture): settings_hash(self.settled(row, block), row, block)
-            for row in table.rows
-            for block in table.blocks
-            for picture in block.pictures
-            if row.trials is None or self.has_trials(row)
-        }
+        valid = {}
+        for row in table.rows:
+            if row.trials and not self.has_trials(row):
+                continue
+            for block in table.blocks:
+                settings = settings_hash(self.settled(row, block), row, block)
+                valid.update({(row.name, picture): settings for picture in block.pictures})
         found = cli.read_lines(self.folder / f"{table.name}.jsonl")
         return [
             line for line in found if valid.get((line["row"], line["picture"])) == line["settings"]
         ]
 
     def has_trials(self, row: Row) -> bool:
-        """Are there trials of the learning rate of this row's learner?"""
-        return bool(self._trials(row))
+        """Are all trials of the learning rate of this row's learner there?"""
+        wanted = sum(len(block.pictures) * block.seeds for block in row.trials.blocks)
+        return all(len(lines) == wanted for lines in self._trials(row).values())
 
     def _trials(self, row: Row) -> dict[float, list[dict]]:
-        found: dict[float, list[dict]] = {}
-        for line in cli.read_lines(self.folder / f"{row.trials}.jsonl"):
-            learner, rate = line["row"].rsplit(" ", 1)
-            if learner == row.learner:
-                found.setdefault(float(rate), []).append(line)
-        return found
+        """The trials of this row's learner, by their learning rate."""
+        lines = self.lines(row.trials)
+        return {
+            trial.config.learning_rate: [line for line in lines if line["row"] == trial.name]
+            for trial in row.trials.rows
+            if trial.learner == row.learner
+        }
 
     def chosen_rate(self, row: Row) -> float:
         """The rate with which the tuning pictures took fewest programs; then the more accurate.
 
         Raises:
-          ValueError: if there are no trials.
+          ValueError: if a trial is missing.
         """
-        trials = self._trials(row)
-        if not trials:
-            raise ValueError(f"{row.learner} needs its trials first: --table={row.trials}")
+        if not self.has_trials(row):
+            raise ValueError(f"{row.learner} needs its trials first: --table={row.trials.name}")
 
         def cost(rate: float) -> tuple[float, float]:
             lines = trials[rate]
             sampled = [line["sampled"] for line in lines]
             return float(np.mean(sampled)), -float(np.mean([line["accuracy"] for line in lines]))
 
+        trials = self._trials(row)
         return min(trials, key=cost)
 
     def settled(self, row: Row, block: Block) -> AdaptConfig:

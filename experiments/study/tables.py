@@ -51,7 +51,7 @@ class Row(NamedTuple):
     config: AdaptConfig = DEFAULT
     learner: str = "hindsight"
     model: str | None = None  # a shipped one; None: the base for the size of the picture
-    trials: str | None = None  # the table that its learning rate was chosen in
+    trials: "Table | None" = None  # where its learning rate was chosen
 
 
 class Block(NamedTuple):
@@ -85,7 +85,7 @@ def changed(config: AdaptConfig, **changes: object) -> AdaptConfig:
     return AdaptConfig(**{**values, **changes})
 
 
-def with_trials(config: AdaptConfig, trials: str) -> tuple[Row, ...]:
+def with_trials(config: AdaptConfig, trials: Table) -> tuple[Row, ...]:
     """A row a learner, with the rate that its trials chose, and the two that have none."""
     learners = [Row(name, config, name, trials=trials) for name in LEARNERS]
     return (
@@ -340,33 +340,35 @@ def _rivals(small: bool) -> list[Table]:
     """Hindsight against what else could change the weights."""
     seeds = 2 if small else 5
     more = ("49-squares",)
+    combined = Table(
+        "trials-recombination",
+        "Which learning rate suits each learner, with recombination?",
+        trial_rows(DEFAULT),
+        (Block(TUNING, seeds, 240),),
+    )
+    alone = Table(
+        "trials",
+        "Which learning rate suits each learner, without recombination?",
+        trial_rows(PLAIN),
+        (Block(TUNING, seeds, 480),),
+    )
     return [
-        Table(
-            "trials-recombination",
-            "Which learning rate suits each learner, with recombination?",
-            trial_rows(DEFAULT),
-            (Block(TUNING, seeds, 240),),
-        ),
+        combined,
         Table(
             "rivals-recombination",
             "Does reinforcement learning help, where recombination searches?",
-            with_trials(DEFAULT, "trials-recombination"),
+            with_trials(DEFAULT, combined),
             (
                 Block((*STRIPES, *SQUARES, "chick"), 20, 336 if small else 672),
                 Block(more, 10, 192 if small else 672),
             ),
             baseline="hindsight",
         ),
-        Table(
-            "trials",
-            "Which learning rate suits each learner, without recombination?",
-            trial_rows(PLAIN),
-            (Block(TUNING, seeds, 480),),
-        ),
+        alone,
         Table(
             "rivals",
             "Does reinforcement learning help, without recombination?",
-            with_trials(PLAIN, "trials"),
+            with_trials(PLAIN, alone),
             (
                 Block((*STRIPES, *SQUARES), 20, 1_344),
                 *(() if small else (Block(("chick",), 20, 2_688), Block(more, 10, 2_688))),
