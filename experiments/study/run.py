@@ -277,9 +277,14 @@ def settings_hash(config: AdaptConfig, row: Row, block: Block) -> str:
 
 
 def commit() -> str:
-    """The commit of the checkout, with a + if files differ from it."""
+    """The commit of the checkout, with a + if its code differs from it."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
-        command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        changed = git("status", "--porcelain", "--", "herjax", "experiments")
+        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return f"herjax {herjax.__version__}"
