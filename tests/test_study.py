@@ -96,6 +96,12 @@ def test_runs_are_made_once_and_again_if_their_settings_change(study, tiny_weigh
         assert 0 < line["distinct"] <= 1
     study.make(table)
     assert read(study, "own") == lines
+    same = table._replace(name="other", rows=(row._replace(name="again"),))
+    known = {"table": "other", "row": "again", "seconds": -1}  # not run again
+    lines[0] |= {"seconds": -1}
+    (study.folder / "own.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    study.make(same._replace(blocks=(Block(("9-squares",), 1, 8),)))
+    assert read(study, "other") == [lines[0] | known]
     other = table._replace(rows=(row._replace(config=changed(PLAIN, passes=2)),))
     assert study.lines(other) == []
     assert len(study.lines(table)) == 2

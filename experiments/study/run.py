@@ -109,8 +109,27 @@ class Study:
                     for seed in range(block.seeds)
                     if (row.name, picture, seed) not in done
                 ]
+                if not table.samples and not table.held_out:
+                    jobs = self._without_known(table, row, block, jobs)
                 if jobs:
                     self._make_row(table, row, block, jobs)
+
+    def _without_known(
+        self, table: Table, row: Row, block: Block, jobs: list[tuple[str, int]]
+    ) -> list[tuple[str, int]]:
+        """Copy the lines of runs that another table has made with equal settings; -> the rest."""
+        settings = settings_hash(self.settled(row, block), row, block)
+        known = {
+            (line["picture"], line["seed"]): line
+            for path in sorted(self.folder.glob("*.jsonl"))
+            for line in cli.read_lines(path)
+            if line["settings"] == settings
+        }
+        for job in jobs:
+            if job in known:
+                line = known[job] | {"table": table.name, "row": row.name}
+                cli.append_line(self.folder / f"{table.name}.jsonl", line)
+        return [job for job in jobs if job not in known]
 
     def _make_row(self, table: Table, row: Row, block: Block, jobs: list[tuple[str, int]]) -> None:
         config = self.settled(row, block)
@@ -258,9 +277,14 @@ def settings_hash(config: AdaptConfig, row: Row, block: Block) -> str:
 
 
 def commit() -> str:
-    """The commit of the checkout, with a + if files differ from it."""
+    """The commit of the checkout, with a + if its code differs from it."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
-        command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        changed = git("status", "--porcelain", "--", "herjax", "experiments")
+        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return f"herjax {herjax.__version__}"
