@@ -165,5 +165,13 @@ def test_tasks_are_names_and_files(tmp_path, monkeypatch):
     assert chosen["stdin"].input.tolist() == [[2, 2]]
     with pytest.raises(ValueError, match="two tasks are called own.txt"):
         cli.chosen_tasks(f"{tmp_path}/own.txt,{tmp_path}/../{tmp_path.name}/own.txt", 10)
+    on_own = cli.chosen_tasks(f"{tmp_path}/own.txt", 10, input=f"{tmp_path}/own.txt")
+    assert on_own["own.txt"].input.tolist() == [[1, 1, 2]] * 2
+    assert not len(on_own["own.txt"].program)
+    with pytest.raises(ValueError, match="own.txt is 2x3, its picture 9x9: not equal"):
+        cli.chosen_tasks("9-squares", 10, input=f"{tmp_path}/own.txt")
+    with pytest.raises(ValueError, match="--input=task is for outputs in ARC tasks: 9-squares"):
+        cli.chosen_tasks("9-squares", 10, input="task")
+    assert cli.chosen_tasks("chick", 10, input="blank")["chick"].input.tolist() == [[4] * 10] * 10
     with pytest.raises(ValueError, match="own.txt, line 1: 3 cells, at most 2x2 cells"):
         cli.chosen_tasks(f"{tmp_path}/own.txt", 2)

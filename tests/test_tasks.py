@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +37,24 @@ def test_programs_draw_their_targets_over_blank_inputs_and_change_them(batch):
         outside[i, : task.height[i], : task.width[i]] = False
     assert ((task.target == OUTSIDE) == outside).all()
     assert ((task.input == OUTSIDE) == outside).all()
+
+
+def test_a_share_of_inputs_is_drawn_and_no_draw_is_needless_over_them():
+    config = TaskConfig(max_draws=3, drawn_inputs=0.5)
+    run = jax.jit(lambda key: random_batch(key, SIZES, config, 1000))
+    task, programs = jax.tree.map(np.asarray, run(jax.random.key(5)))
+    drawn = 0
+    for i in range(1000):
+        input, target = crop(task.input, task, i), crop(task.target, task, i)
+        drawn += len(np.unique(input)) > 1
+        program = [draw for draw in programs[i] if draw[0]]
+        assert np.array_equal(referee.execute(program, input), target)
+        for j in range(len(program)):
+            without = program[:j] + program[j + 1 :]
+            assert not np.array_equal(referee.execute(without, input), target)
+    assert 400 < drawn < 520  # a few inputs are drawn in the colour that they had
+    with pytest.raises(ValueError, match="drawn_inputs must be 0 .. 1, got 2"):
+        TaskConfig(drawn_inputs=2)
 
 
 def test_sizes_and_colours_are_uniform(batch):
@@ -131,3 +151,10 @@ def test_bucket_of_step_follows_the_shares():
     counts = np.bincount([bucket_of_step(config, step) for step in range(3000)])
     shares = [len(b) / 64 for b in size_buckets(config.tasks, config.size_limits)]
     assert np.allclose(counts / 3000, shares, atol=0.03)
+    config = dataclasses.replace(config, size_limits=(50, 100), size_shares=(3, 1))
+    assert np.mean([bucket_of_step(config, step) for step in range(3000)]) == pytest.approx(
+        0.25, abs=0.03
+    )
+    for wrong in ((1,), (0, 0), (1, -1), (1, float("nan"))):
+        with pytest.raises(ValueError, match="size_shares must be 2 numbers from 0"):
+            dataclasses.replace(config, size_shares=tuple(map(float, wrong)))

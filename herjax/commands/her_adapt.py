@@ -42,7 +42,14 @@ TASK = flags.DEFINE_string(
     "25-squares",
     "With commas: names from --list_tasks; files (ARC .json, .json#train.0.output, .png, .gif,"
     " rows of digits, - for standard input); arc1:ID. Or all, or tuning, or"
-    " arc200: the first 200 outputs of ARC-AGI-1 that are at most 10x10, or emoji: 20 of 20x20.",
+    " arc200: the first 200 outputs of ARC-AGI-1 that are at most 10x10, or arc-large: 100 that are"
+    " larger, or arc-edits: 100 drawn on inputs of their shape, or emoji: 20 of 20x20.",
+)
+INPUT = flags.DEFINE_string(
+    "input",
+    None,
+    "What the pictures are drawn on: blank; task, which is the input of an ARC task's output; or a"
+    " file like those of --task. Default: blank for files, else what the task says.",
 )
 BACKGROUND = flags.DEFINE_integer(
     "background", None, "Colour of the blank input of a file's picture; default its most common."
@@ -329,7 +336,7 @@ def main(_):
     cli.use_devices(cpu_devices=(os.cpu_count() or 1) if many else 1)
     given = herjax.load_pretrained(CHECKPOINT.value) if CHECKPOINT.value else None
     side = (given or herjax.load_pretrained(BASES[-1])).model.config.max_side
-    pictures = cli.chosen_tasks(TASK.value, side, BACKGROUND.value, CELL_SIZE.value)
+    pictures = cli.chosen_tasks(TASK.value, side, BACKGROUND.value, CELL_SIZE.value, INPUT.value)
     seeds = range(SEED.value, SEED.value + SEEDS.value)
     name = TASK.value if is_set else "+".join(pictures)
     name += f"-seed{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}"

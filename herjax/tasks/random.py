@@ -1,8 +1,8 @@
 """Random drawing tasks for pretraining: the distribution of the source experiment, on the device.
 
-Height and width uniform, a blank input of a random colour, a uniform number of draws, each a
-uniform op with uniform parameters inside the canvas; draws without effect are removed, programs
-that change nothing rejected.
+Height and width uniform, a blank input of a random colour (or one that such a program has drawn),
+a uniform number of draws, each a uniform op with uniform parameters inside the canvas; draws
+without effect are removed, programs that change nothing rejected.
 """
 
 import dataclasses
@@ -28,15 +28,19 @@ class TaskConfig:
       max_side: largest height and width of a canvas, cells.
       max_draws: of a program, before those without effect are removed.
       ops: the drawing calls used, the first so many of the table.
+      drawn_inputs: share of the tasks whose input a random program has drawn, of 1; else blank.
     """
 
     min_side: int = 3
     max_side: int = 10
     max_draws: int = 5
     ops: int = SOURCE_OPS
+    drawn_inputs: float = 0.0
 
     def __post_init__(self) -> None:
         check_types(self)
+        if not 0 <= self.drawn_inputs <= 1:
+            raise ValueError(f"drawn_inputs must be 0 .. 1, got {self.drawn_inputs}")
 
 
 def inside(height: Array, width: Array, rows: int, cols: int) -> Array:
@@ -108,6 +112,11 @@ def _task_of_size(
         attempt_key, colour_key, draws_key = jax.random.split(attempt_key, 3)
         colour = jax.random.randint(colour_key, (), 0, COLOURS)
         canvas = jnp.where(mask, colour, OUTSIDE).astype(jnp.int8)
+        if config.drawn_inputs:
+            input_key, drawn_key = jax.random.split(jax.random.fold_in(draws_key, 0))
+            under = random_program(input_key, height, width, config.max_draws, config.ops)
+            drawn = jax.random.bernoulli(drawn_key, config.drawn_inputs)
+            canvas = execute(jnp.where(drawn, under, 0), canvas)
         program = random_program(draws_key, height, width, config.max_draws, config.ops)
         return attempt_key, canvas, program, execute(program, canvas)
 

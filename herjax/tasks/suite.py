@@ -120,18 +120,20 @@ def squares(down: int, across: int, side: int = 2, colours: int = 9) -> Picture:
     return _paint((down * side, across * side), draws)
 
 
-def from_runs(target: np.ndarray, background: int = 0) -> Picture:
-    """Any picture over a blank canvas, its program drawing each row run by run."""
+def from_runs(target: np.ndarray, input: np.ndarray | int = 0) -> Picture:
+    """Any picture over a canvas, a colour or [R, C]; its program draws each row run by run."""
+    canvas = np.broadcast_to(np.asarray(input, target.dtype), target.shape).copy()
     draws = []
     for r, row in enumerate(target):
         starts = [0, *(np.flatnonzero(np.diff(row)) + 1), len(row)]
         for start, stop in zip(starts[:-1], starts[1:]):
-            if row[start] != background and stop - start == 1:
+            if (canvas[r, start:stop] == row[start]).all():
+                continue
+            if stop - start == 1:
                 draws.append((PIXEL, row[start], r, start, 0, 0))
-            elif row[start] != background:
+            else:
                 draws.append((LINE, row[start], r, start, r, stop - 1))
-    program = np.array(draws, np.int32).reshape(-1, 6)
-    return Picture(np.full_like(target, background), target, program)
+    return Picture(canvas, target, np.array(draws, np.int32).reshape(-1, 6))
 
 
 def _paint(shape: tuple[int, int], draws: list[tuple]) -> Picture:
