@@ -11,7 +11,7 @@ ORDER = {
     "dsl": "ops drawing executor canonical grammar source",
     "runtime": "xla_flags files config processes sharding lock checkpoint records program_cache",
     ".": "_version stats",
-    "tasks": "task palette metrics suite files random augmentation",
+    "tasks": "task palette metrics suite images files random augmentation",
     "decoder": "layers embedding model costs sampler weights",
     "learning": (
         "selection config room train recombination attempts learner hindsight epoch adaptation"

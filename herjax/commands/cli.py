@@ -11,13 +11,14 @@ import re
 import signal
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
-from herjax.commands.door import fail, parse
+from herjax.commands.door import fail, parse, tell
 from herjax.runtime import processes, program_cache, records
 from herjax.runtime.checkpoint import CheckpointError
 from herjax.runtime.config import did_you_mean, told
@@ -25,14 +26,24 @@ from herjax.runtime.files import write_atomically
 from herjax.runtime.lock import NAME, Lock
 from herjax.runtime.processes import ProcessError
 from herjax.runtime.sharding import make_mesh, parse_mesh
-from herjax.tasks.files import arc_pictures, is_picture_file, load_picture
-from herjax.tasks.suite import Picture, emoji_pictures, pictures, tuning_pictures
+from herjax.tasks.files import arc_pictures, is_picture_file, read_picture
+from herjax.tasks.suite import (
+    EMOJI_SIDES,
+    Picture,
+    emoji_grids,
+    emoji_picture,
+    emoji_pictures,
+    is_emoji,
+    pictures,
+    tuning_pictures,
+)
 from herjax.tasks.task import check_size
 
 _config: Any = jax.config  # has an attribute for every setting; its type knows few of them
 MAX_SEED = 2**31 - 2
 MAX_DEVICES = 256  # that a process makes of a CPU
 TASK_SETS = {"tuning": tuning_pictures, "arc200": arc_pictures, "emoji": emoji_pictures}
+TASK_SETS |= {f"emoji{side}": partial(emoji_pictures, side) for side in EMOJI_SIDES}
 
 COMPILATION_CACHE: flags.FlagHolder[str | None] = flags.DEFINE_flag(
     flags.Flag(
@@ -111,6 +122,16 @@ def say(*lines: object) -> None:
     """Print on the first process."""
     if processes.is_first():
         print(*lines, sep="\n", flush=True)
+
+
+def read_file(path: str, background: int | None, cell_size: int | None, max_side: int) -> Picture:
+    """As ``load_picture``; what was lost of an image is one line on standard error."""
+    picture, lost = read_picture(
+        path, background=background, cell_size=cell_size, max_side=max_side
+    )
+    if lost and processes.is_first():
+        tell("note", lost)
+    return picture
 
 
 def claim(workdir: pathlib.Path, run: dict) -> Lock:
@@ -288,7 +309,7 @@ def run(main, positional: bool = False) -> None:
 
 
 def chosen_tasks(
-    names: str, max_side: int, background: int | None = None, cell_size: int = 1
+    names: str, max_side: int, background: int | None = None, cell_size: int | None = None
 ) -> dict[str, Picture]:
     """The pictures that --task names, among them TASK_SETS; ``all`` leaves out too large ones.
 
@@ -300,8 +321,8 @@ def chosen_tasks(
     """
     suite = pictures()
     if not any(map(is_picture_file, names.split(","))):
-        for option, given in (("background", background is not None), ("cell_size", cell_size > 1)):
-            if given:
+        for option, given in (("background", background), ("cell_size", cell_size)):
+            if given is not None:
                 raise ValueError(f"--{option} is for picture files: {names[:100]} is none")
     if names == "all":
         fits = {n: p for n, p in suite.items() if max(p.target.shape) <= max_side}
@@ -313,13 +334,14 @@ def chosen_tasks(
     for name in single:
         if name in suite:
             folder, picture = name, suite[name]
+        elif is_emoji(name):
+            folder, picture = emoji_picture(name)
         elif is_picture_file(name):
-            picture = load_picture(
-                name, background=background, cell_size=cell_size, max_side=max_side
-            )
+            picture = read_file(name, background, cell_size, max_side)
             folder = re.sub(r"[^\w.-]+", "-", name.split("/")[-1]) if name != "-" else "stdin"
         else:
-            near = did_you_mean(name, [*suite, *TASK_SETS, "all"])
+            single_emoji = [f"emoji:{short}" for short in emoji_grids()]
+            near = did_you_mean(name, [*suite, *TASK_SETS, "all", *single_emoji])
             raise ValueError(
                 f"unknown task {told(name)}{near}; one of {', '.join(suite)}, all,"
                 f" {', '.join(TASK_SETS)}, or a file"

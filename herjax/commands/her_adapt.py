@@ -33,7 +33,7 @@ from herjax.learning.room import check_disk, check_room
 from herjax.runtime import processes, program_cache
 from herjax.runtime.checkpoint import Checkpoints
 from herjax.runtime.lock import Lock
-from herjax.tasks.suite import Picture
+from herjax.tasks.suite import Picture, emoji_grids
 from herjax.tasks.task import canvas_side
 
 log = logging.getLogger(__name__)
@@ -41,13 +41,23 @@ TASK = flags.DEFINE_string(
     "task",
     "25-squares",
     "With commas: names from --list_tasks; files (ARC .json, .json#train.0.output, .png, .gif,"
-    " rows of digits, - for standard input); arc1:ID. Or all, or tuning, or"
-    " arc200: the first 200 outputs of ARC-AGI-1 that are at most 10x10, or emoji: 20 of 20x20.",
+    " rows of digits, - for standard input); arc1:ID; emoji:rocket. Or all, or tuning, or"
+    " arc200: the first 200 outputs of ARC-AGI-1 that are at most 10x10, or emoji: 100 of 20x20"
+    " cells, or emoji16, emoji30 (and emoji16:rocket).",
 )
 BACKGROUND = flags.DEFINE_integer(
-    "background", None, "Colour of the blank input of a file's picture; default its most common."
+    "background",
+    None,
+    "Colour of the blank input of a file's picture, and of transparent cells; default its most"
+    " common, and 0 if there are such cells.",
 )
-CELL_SIZE = flags.DEFINE_integer("cell_size", 1, "Pixels a cell, of image files.", lower_bound=1)
+CELL_SIZE = flags.DEFINE_integer(
+    "cell_size",
+    None,
+    "Pixels a cell, of image files. Default: 1, or what its squares have if it is larger than the"
+    " model's canvas.",
+    lower_bound=1,
+)
 LIST_TASKS = flags.DEFINE_bool("list_tasks", False, "Print all tasks and sets of tasks, and leave.")
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
@@ -315,6 +325,7 @@ def list_tasks() -> None:
         rows, cols = picture.target.shape
         print(f"{name}  {rows}x{cols}")
     print(f"sets: all, {', '.join(cli.TASK_SETS)}")
+    print(f"emoji:NAME, emoji16:NAME, emoji30:NAME: {', '.join(emoji_grids())}")
 
 
 def main(_):
