@@ -30,13 +30,14 @@ from herjax.viewing.story import stages
 DOCS = flags.DEFINE_string("docs", "docs", "Folder of gallery.md, gallery/ and emoji.gif.")
 CELL = {16: 5, 20: 4, 30: 3}  # pixels a cell, so that all sizes look about alike
 STRIP, GAP = 10, 8  # emoji of the strip, pixels between them
-FRAMES, FRAME, LAST = 48, 120, 3000  # of the strip; milliseconds of each, of the last
+FRAMES, WHOLE, EACH = 48, 3000, 120  # of the strip; milliseconds of the first, of the others
 
 HEAD = """# Gallery
 
-A hundred emoji of Noto Color Emoji (SIL Open Font License 1.1) in ten colours, each drawn by a
-program that the decoder taught itself to write, from a blank canvas. Below each: draws of the
-program, programs sampled until it was found, and seconds, without compiling. One seed each.
+A hundred emoji of Noto Color Emoji (SIL Open Font License 1.1: herjax/tasks/emoji-LICENSE.txt) in
+ten colours, each drawn by a program that the decoder taught itself to write, on a blank canvas.
+Below each: draws of the program, programs sampled until it was found, and seconds without
+compiling, beside whatever else the machine did. One seed each.
 """
 FOOT = """## Make it again
 
@@ -144,7 +145,7 @@ def summary_table(drawings: dict[tuple[str, int], Drawing]) -> list[str]:
     }
     until = max(each.date for each in drawings.values())
     medians = "Medians of the solved ones, and in brackets the least and the most."
-    return [*lines, "", f"{medians} Made on: {'; '.join(sorted(told))}, until {until}."]
+    return [*lines, "", medians, f"Made on: {'; '.join(sorted(told))}, until {until}."]
 
 
 def spread(values: list[float], form: str = ",.0f") -> str:
@@ -208,11 +209,11 @@ def make_strip(drawings: dict[tuple[str, int], Drawing]) -> bytes | None:
     cell = CELL[side]
     gap = np.full((side * cell, GAP), 10)
     frames = []
-    for share in np.linspace(0, 1, FRAMES):
+    for share in (1, *np.linspace(0, 1, FRAMES)[:-1]):  # where nothing moves, the first is seen
         now = [each[round(share * (len(each) - 1))] for each in chosen]
         parts = [part for each in now for part in (gap, each.repeat(cell, 0).repeat(cell, 1))]
         frames.append(as_image(np.hstack(parts[1:]), 1))
-    durations = [FRAME] * (FRAMES - 1) + [LAST]
+    durations = [WHOLE] + [EACH] * (FRAMES - 1)
     more = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
     return encoded(frames[0], "GIF", **more)
 
