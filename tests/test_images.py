@@ -51,6 +51,9 @@ def test_what_is_lost_is_told_in_one_line(tmp_path):
     assert caught[0].filename == __file__
     assert picture.target.tolist() == [[4, 0, 2], [4, 9, 0]]
     assert not picture.input.any()
+    save(tmp_path / "b.png", pixels[:1, [0, 2, 2, 2, 1]])  # more of colour 2 than of holes
+    with pytest.warns(UserWarning, match="1 transparent cells"):
+        assert not herjax.load_picture(tmp_path / "b.png").input.any()
     with pytest.warns(UserWarning, match="the background, colour 3"):
         picture = herjax.load_picture(path, background=3)
     assert picture.target[0, 1] == 3

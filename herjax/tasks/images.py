@@ -42,14 +42,12 @@ def read_image(name: str, cell_size: int | None, max_side: int, hole: int = 0) -
     """
     with _open(name) as image:
         width, height = image.size
-        size, fits = cell_size or 1, max(width, height) <= max_side
-        if cell_size is None and not fits:
-            _check_size(image.size, name, math.gcd(width, height), max_side, cell_size)
-        else:
-            _check_size(image.size, name, size, max_side, cell_size)
+        blown_up = cell_size is None and max(width, height) > max_side
+        size = cell_size or (math.gcd(width, height) if blown_up else 1)  # the most that it can be
+        _check_size(image.size, name, size, max_side, blown_up)
         try:
             image.load()
-            if cell_size is None and not fits:
+            if blown_up:
                 size = blown_up_by(np.asarray(image))
             # The pixel in the middle of each cell, before anything else is made of them.
             cells = (width // size, height // size)
@@ -60,9 +58,9 @@ def read_image(name: str, cell_size: int | None, max_side: int, hole: int = 0) -
         except Exception as error:
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(f"{name} is not an image that can be read: {why}") from None
-    _check_size((width, height), name, size, max_side, cell_size)
+    _check_size((width, height), name, size, max_side, blown_up)
     grid, lost = _quantised(pixels, name, hole)
-    if size > 1 and cell_size is None:
+    if blown_up:
         lost = [
             f"{width}x{height} pixels were read as {cells[0]}x{cells[1]} cells of {size}",
             *lost,
@@ -87,15 +85,16 @@ def _open(name: str) -> Image.Image:
 
 
 def _check_size(
-    size: tuple[int, int], name: str, cell_size: int, max_side: int, given: int | None
+    size: tuple[int, int], name: str, cell_size: int, max_side: int, guessed: bool
 ) -> None:
     """ValueError unless an image of ``size`` (width, height) has whole cells, and few enough."""
     width, height = size
     if width % cell_size or height % cell_size:
         raise ValueError(f"{name} is {width}x{height}: not a multiple of {cell_size}")
     if max(width, height) > max_side * cell_size:
-        hint = f"is cell_size, {cell_size} pixels, right?" if given else "make it smaller, or give"
-        hint += "" if given else " cell_size, the pixels of a cell"
+        hint = f"is cell_size, {cell_size} pixels, right?"
+        if guessed:
+            hint = "make it smaller, or give cell_size, the pixels of a cell"
         raise ValueError(
             f"{name} has {width // cell_size}x{height // cell_size} cells: at most"
             f" {max_side}x{max_side}; {hint}"
