@@ -123,7 +123,7 @@ def test_one_emoji_by_its_name(monkeypatch):
     for name, message in {
         "rocket": "unknown task 'rocket' \\(did you mean 'emoji:rocket'",
         "emoji16:rokcet": "no emoji 'rokcet' \\(did you mean 'rocket'",
-        "emoji17:rocket": "unknown task 'emoji17:rocket': emoji are of emoji, emoji16, emoji20",
+        "emoji17:rocket": "unknown task 'emoji17:rocket': sizes are emoji, emoji16, emoji20",
     }.items():
         with pytest.raises(ValueError, match=message):
             cli.chosen_tasks(name, max_side=20)

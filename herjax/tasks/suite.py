@@ -107,7 +107,7 @@ def emoji_picture(name: str) -> tuple[str, Picture]:
     prefix, _, short = name.partition(":")
     sides = {"emoji": 20} | {f"emoji{side}": side for side in EMOJI_SIDES}
     if prefix not in sides:
-        raise ValueError(f"unknown task {told(name)}: emoji are of {', '.join(sides)}")
+        raise ValueError(f"unknown task {told(name)}: sizes are {', '.join(sides)}")
     grids = emoji_grids(sides[prefix])
     if short not in grids:
         near = did_you_mean(short, grids)

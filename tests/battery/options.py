@@ -71,7 +71,7 @@ COMMANDS = [
     ("her_adapt", ["--task=emojis"], "(did you mean 'emoji'?)", True),
     ("her_adapt", ["--task=rocket"], "(did you mean 'emoji:rocket'?)", True),
     ("her_adapt", ["--task=emoji:rokcet"], "no emoji 'rokcet' (did you mean 'rocket'?)", True),
-    ("her_adapt", ["--task=emoji24:rocket"], "emoji are of emoji, emoji16, emoji20, emoji30", True),
+    ("her_adapt", ["--task=emoji24:rocket"], "sizes are emoji, emoji16, emoji20, emoji30", True),
     ("her_adapt", ["--task=emoji:"], "no emoji ''", True),
     ("her_adapt", ["--task=emoji16:rocket", "--cell_size=2"], "--cell_size is for picture", True),
     ("her_adapt", ["--task=emoji30:rocket"], "rocket-30x30 of 30x30 is larger", True),
