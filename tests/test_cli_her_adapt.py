@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.commands import cli, her_adapt
+from herjax.commands import her_adapt
+from herjax.commands.named_tasks import chosen_tasks
 from tests import referee
 from tests.command_line import contents, run, run_quickly, start, stop_once, without_times
 
@@ -159,19 +160,19 @@ def test_tasks_are_names_and_files(tmp_path, monkeypatch):
     (tmp_path / "b.json").write_text('{"train": [{"output": [[3, 3]]}]}')
     monkeypatch.setattr("sys.stdin", io.StringIO("5 6\n"))
     names = f"{tmp_path}/own.txt,9-squares,-,{tmp_path}/b.json#train.0.output"
-    chosen = cli.chosen_tasks(names, 10, background=2)
+    chosen = chosen_tasks(names, 10, background=2)
     assert list(chosen) == ["own.txt", "9-squares", "stdin", "b.json-train.0.output"]
     assert chosen["own.txt"].target.tolist() == [[1, 1, 2]] * 2
     assert chosen["stdin"].input.tolist() == [[2, 2]]
     with pytest.raises(ValueError, match="two tasks are called own.txt"):
-        cli.chosen_tasks(f"{tmp_path}/own.txt,{tmp_path}/../{tmp_path.name}/own.txt", 10)
-    on_own = cli.chosen_tasks(f"{tmp_path}/own.txt", 10, input=f"{tmp_path}/own.txt")
+        chosen_tasks(f"{tmp_path}/own.txt,{tmp_path}/../{tmp_path.name}/own.txt", 10)
+    on_own = chosen_tasks(f"{tmp_path}/own.txt", 10, input=f"{tmp_path}/own.txt")
     assert on_own["own.txt"].input.tolist() == [[1, 1, 2]] * 2
     assert not len(on_own["own.txt"].program)
     with pytest.raises(ValueError, match="own.txt is 2x3, its picture 9x9: not equal"):
-        cli.chosen_tasks("9-squares", 10, input=f"{tmp_path}/own.txt")
+        chosen_tasks("9-squares", 10, input=f"{tmp_path}/own.txt")
     with pytest.raises(ValueError, match="--input=task is for outputs in ARC tasks: 9-squares"):
-        cli.chosen_tasks("9-squares", 10, input="task")
-    assert cli.chosen_tasks("chick", 10, input="blank")["chick"].input.tolist() == [[4] * 10] * 10
+        chosen_tasks("9-squares", 10, input="task")
+    assert chosen_tasks("chick", 10, input="blank")["chick"].input.tolist() == [[4] * 10] * 10
     with pytest.raises(ValueError, match="own.txt, line 1: 3 cells, at most 2x2 cells"):
-        cli.chosen_tasks(f"{tmp_path}/own.txt", 2)
+        chosen_tasks(f"{tmp_path}/own.txt", 2)

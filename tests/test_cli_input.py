@@ -96,9 +96,10 @@ def test_show_draws_step_by_step(tmp_path):
 def test_list_tasks():
     code, out, _ = run_quickly("her_adapt", "--list_tasks")
     assert code == 0
-    *names, sets = out.splitlines()
+    *names, sets, emoji = out.splitlines()
     assert [line.split()[0] for line in names] == list(herjax.pictures())
-    assert sets == "sets: all, tuning, arc200, emoji"
+    assert sets == "sets: all, tuning, arc200, arc-large, arc-edits, emoji, emoji16, emoji20, emoji30"
+    assert emoji.startswith("emoji:NAME, emoji16:NAME, emoji30:NAME: grinning-face, ")
 
 
 def test_ood_prints_and_saves(tiny_weights, tmp_path):

@@ -11,7 +11,7 @@ ORDER = {
     "dsl": "ops drawing executor canonical grammar source",
     "runtime": "xla_flags files config processes sharding lock checkpoint records program_cache",
     ".": "_version stats",
-    "tasks": "task palette metrics suite files random augmentation",
+    "tasks": "task palette metrics suite images files random augmentation",
     "decoder": "layers embedding model costs sampler weights",
     "learning": (
         "selection config room train recombination attempts learner hindsight epoch adaptation"
@@ -19,8 +19,8 @@ ORDER = {
     ),
     "viewing": "story plotting report overview display",
     "commands": (
-        "flags door cli terminal progress facts results member numbers live_view summary her_adapt"
-        " pretrain show"
+        "flags door cli named_tasks terminal progress facts results member numbers live_view"
+        " summary her_adapt pretrain show"
     ),
 }
 # What a wing may import besides itself, ``stats`` and ``_version``.

@@ -1,15 +1,20 @@
+import hashlib
+import pathlib
 import re
 
 import numpy as np
 import pytest
+from PIL import ImageFont
 
 import herjax
-from experiments.make_emoji import EMOJI, centred, to_cells
-from herjax.commands import cli
-from herjax.tasks.suite import emoji_pictures, from_runs
+from experiments.make_emoji import EMOJI, FIRST, FONT_SIZE, GROUPS, centred, render, to_cells
+from herjax.commands.named_tasks import chosen_tasks
+from herjax.tasks.suite import EMOJI_SIDES, emoji_file, emoji_grids, from_runs
 from tests import referee
 
 SUITE = herjax.pictures()
+# Of the file of the first twenty emoji, as it was when they were measured.
+FIRST_SHA256 = "34a951f7c747bfd0b694bc37bf1ea307fba1038606e209d27eca7533eb523feb"
 
 
 @pytest.mark.parametrize("name", SUITE)
@@ -56,26 +61,80 @@ def test_from_runs_draws_any_picture():
     assert np.array_equal(referee.execute(picture.program, picture.input), target)
 
 
-def test_twenty_emoji_that_differ():
-    found = emoji_pictures()
-    assert list(found) == list(EMOJI)
-    assert len({picture.target.tobytes() for picture in found.values()}) == len(found) == 20
-    for name, picture in found.items():
+@pytest.mark.parametrize("side", EMOJI_SIDES)
+def test_a_hundred_emoji_that_differ(side):
+    grids = emoji_grids(side)
+    assert list(grids) == list(EMOJI)
+    assert len({grid.tobytes() for grid in grids.values()}) == len(grids) == 100
+    for number, (name, grid) in enumerate(grids.items()):
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*", name)
-        assert name not in SUITE
-        assert picture.target.shape == (20, 20)
-        assert picture.target.dtype == np.int8
-        assert set(np.unique(picture.target)) <= set(range(10))
-        assert not picture.input.any()
-        assert np.array_equal(referee.execute(picture.program, picture.input), picture.target)
-    assert (found["red-heart"].target[7] == 2).all()
+        assert (grid.shape, grid.dtype) == ((side, side), np.int8)
+        assert set(np.unique(grid)) <= set(range(10))
+        if number % 20 == 0:  # the calls of scikit-image take their time
+            picture = from_runs(grid)
+            assert np.array_equal(referee.execute(picture.program, picture.input), grid)
+    assert (grids["red-heart"][side // 3, side // 4 : -side // 4] == 2).all()
 
 
-def test_emoji_is_a_task_set():
-    chosen = cli.chosen_tasks("emoji", max_side=20)
-    assert list(chosen) == list(emoji_pictures())
+def test_the_first_emoji_stay_what_was_measured():
+    grids = emoji_grids(20)
+    rows = [[name, *("".join(map(str, row)) for row in grids[name])] for name in FIRST.split()]
+    text = "\n\n".join("\n".join(block) for block in rows) + "\n"
+    assert len(rows) == 20
+    assert hashlib.sha256(text.encode()).hexdigest() == FIRST_SHA256
+
+
+def test_emoji_are_even_over_the_groups():
+    assert {len(group) for group in GROUPS.values()} == {12, 13}
+    assert len(GROUPS) == 8
+
+
+def test_emoji_are_glyphs_of_the_font():
+    font = pathlib.Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+    if not font.exists():
+        pytest.skip("the font is not installed")
+    pixels = centred(render(EMOJI["sunflower"], ImageFont.truetype(font, FONT_SIZE)))
+    for side in EMOJI_SIDES:
+        assert np.array_equal(to_cells(pixels, side), emoji_grids(side)["sunflower"])
+
+
+def test_emoji_are_task_sets():
+    for name in ("emoji", "emoji20"):
+        assert list(chosen_tasks(name, max_side=20)) == list(EMOJI)
+    assert list(chosen_tasks("emoji16", max_side=16))[:2] == [
+        "grinning-face-16x16",
+        "smiling-face-with-sunglasses-16x16",
+    ]
     with pytest.raises(ValueError, match="grinning-face of 20x20 is larger"):
-        cli.chosen_tasks("emoji", max_side=10)
+        chosen_tasks("emoji", max_side=10)
+    message = "task grinning-face-30x30 of 30x30 is larger than the model's canvas, 20x20"
+    with pytest.raises(ValueError, match=message):
+        chosen_tasks("emoji30", max_side=20)
+
+
+def test_one_emoji_by_its_name(monkeypatch):
+    chosen = chosen_tasks("emoji:rocket,chick,emoji16:rocket,emoji30:rocket", max_side=30)
+    assert list(chosen) == ["rocket", "chick", "rocket-16x16", "rocket-30x30"]
+    for side, name in ((20, "rocket"), (16, "rocket-16x16"), (30, "rocket-30x30")):
+        assert np.array_equal(chosen[name].target, emoji_grids(side)["rocket"])
+        assert not chosen[name].input.any()
+    with pytest.raises(ValueError, match="two tasks are called rocket: run them apart"):
+        chosen_tasks("emoji:rocket,emoji20:rocket", max_side=20)
+    for name, message in {
+        "rocket": "unknown task 'rocket' \\(did you mean 'emoji:rocket'",
+        "emoji16:rokcet": "no emoji 'rokcet' \\(did you mean 'rocket'",
+        "emoji17:rocket": "unknown task 'emoji17:rocket': sizes are emoji, emoji16, emoji20",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            chosen_tasks(name, max_side=20)
+    with pytest.raises(ValueError, match="--background is for picture files"):
+        chosen_tasks("emoji:rocket", max_side=20, background=0)
+    # Each size is a file, of which those that nobody asks for are not read.
+    monkeypatch.setattr("herjax.tasks.suite.emoji_file", {16: emoji_file(16)}.__getitem__)
+    assert list(chosen_tasks("emoji16:rocket,chick", max_side=20)) == [
+        "rocket-16x16",
+        "chick",
+    ]
 
 
 def test_cells_are_means_of_areas_weighted_by_alpha():

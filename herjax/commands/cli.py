@@ -7,7 +7,6 @@ import logging
 import math
 import pathlib
 import platform
-import re
 import signal
 import sys
 import time
@@ -20,37 +19,14 @@ from absl import logging as absl_logging
 from herjax.commands.door import fail, parse
 from herjax.runtime import processes, program_cache, records
 from herjax.runtime.checkpoint import CheckpointError
-from herjax.runtime.config import did_you_mean, told
 from herjax.runtime.files import write_atomically
 from herjax.runtime.lock import NAME, Lock
 from herjax.runtime.processes import ProcessError
 from herjax.runtime.sharding import make_mesh, parse_mesh
-from herjax.tasks.files import (
-    BLANK,
-    OF_TASK,
-    arc_edits,
-    arc_pictures,
-    is_picture_file,
-    large_arc_pictures,
-    load_grid,
-    load_picture,
-    over,
-    over_blank,
-)
-from herjax.tasks.suite import Picture, emoji_pictures, pictures, tuning_pictures
-from herjax.tasks.task import check_size
 
 _config: Any = jax.config  # has an attribute for every setting; its type knows few of them
 MAX_SEED = 2**31 - 2
 MAX_DEVICES = 256  # that a process makes of a CPU
-TASK_SETS = {
-    "tuning": tuning_pictures,
-    "arc200": arc_pictures,
-    "arc-large": large_arc_pictures,
-    "arc-edits": arc_edits,
-    "emoji": emoji_pictures,
-}
-
 COMPILATION_CACHE: flags.FlagHolder[str | None] = flags.DEFINE_flag(
     flags.Flag(
         flags.ArgumentParser(),
@@ -302,77 +278,6 @@ def run(main, positional: bool = False) -> None:
             fail((str(error) or repr(error)).splitlines()[0])
 
     app.run(guarded, flags_parser=parse)
-
-
-def chosen_tasks(
-    names: str,
-    max_side: int,
-    background: int | None = None,
-    cell_size: int = 1,
-    input: str | None = None,
-) -> dict[str, Picture]:
-    """The pictures that --task names, among them TASK_SETS; ``all`` leaves out too large ones.
-
-    The user's own (see ``load_picture``) get names that do as folders.
-
-    Raises:
-      ValueError: if a name is unknown, or its picture larger than the model's canvas; if there is
-        a background or a size of cells for tasks that have their own, or an input of another shape.
-    """
-    suite = pictures()
-    if not any(map(is_picture_file, names.split(","))):
-        for option, given in (("background", background is not None), ("cell_size", cell_size > 1)):
-            if given:
-                raise ValueError(f"--{option} is for picture files: {names[:100]} is none")
-    if names == "arc-edits" and input == OF_TASK:
-        input = None  # as they are
-    if names == "all":
-        fits = {n: p for n, p in suite.items() if max(p.target.shape) <= max_side}
-        if left_out := [name for name in suite if name not in fits]:
-            say(f"left out, larger than the model's {max_side}x{max_side}: {', '.join(left_out)}")
-        return fits
-    single = [] if names in TASK_SETS else dict.fromkeys(names.split(","))
-    chosen = TASK_SETS[names]() if names in TASK_SETS else {}
-    chosen = {name: on_input(picture, name, input, max_side) for name, picture in chosen.items()}
-    for name in single:
-        if name in suite:
-            folder, picture = name, on_input(suite[name], name, input, max_side)
-        elif is_picture_file(name):
-            picture = load_picture(
-                name,
-                background=background,
-                cell_size=cell_size,
-                max_side=max_side,
-                input=input or BLANK,
-            )
-            folder = re.sub(r"[^\w.-]+", "-", name.split("/")[-1]) if name != "-" else "stdin"
-        else:
-            near = did_you_mean(name, [*suite, *TASK_SETS, "all"])
-            raise ValueError(
-                f"unknown task {told(name)}{near}; one of {', '.join(suite)}, all,"
-                f" {', '.join(TASK_SETS)}, or a file"
-            )
-        if folder in chosen:
-            raise ValueError(f"two tasks are called {folder}: run them apart")
-        chosen[folder] = picture
-    for name, picture in chosen.items():
-        check_size(picture.target.shape, max_side, f"task {name}")
-    return chosen
-
-
-def on_input(picture: Picture, name: str, input: str | None, max_side: int) -> Picture:
-    """A named picture on the input that --input names, if any.
-
-    Raises:
-      ValueError: if it has none of its own, or the input has another shape.
-    """
-    if input is None:
-        return picture
-    if input == OF_TASK:
-        raise ValueError(f"--input={OF_TASK} is for outputs in ARC tasks: {name} is none")
-    if input == BLANK:
-        return over_blank(picture.target)
-    return over(picture.target, load_grid(input, 1, max_side), input)
 
 
 def versions() -> dict[str, str]:

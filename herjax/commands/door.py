@@ -19,10 +19,15 @@ MAX_NAME = 100  # characters of an option
 
 def fail(message: object) -> NoReturn:
     """One line on standard error and exit code 2."""
+    tell("error", message)
+    sys.exit(2)
+
+
+def tell(kind: str, message: object) -> None:
+    """One line on standard error."""
     # What is not printable could move the cursor, or end the line.
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
-    print(f"error: {text}", file=sys.stderr)
-    sys.exit(2)
+    print(f"{kind}: {text}", file=sys.stderr)
 
 
 def parse(arguments: list[str]) -> list[str]:

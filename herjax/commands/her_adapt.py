@@ -22,6 +22,7 @@ from herjax.commands import cli
 from herjax.commands.flags import FUNCTIONS, define_flags, read_flags, to_json
 from herjax.commands.live_view import LiveView
 from herjax.commands.member import Member, Writer, write_files
+from herjax.commands.named_tasks import TASK_SETS, chosen_tasks
 from herjax.commands.numbers import Numbers
 from herjax.commands.results import RESULT, damage, set_aside
 from herjax.commands.summary import read_results, summary, write_summary
@@ -33,7 +34,7 @@ from herjax.learning.room import check_disk, check_room
 from herjax.runtime import processes, program_cache
 from herjax.runtime.checkpoint import Checkpoints
 from herjax.runtime.lock import Lock
-from herjax.tasks.suite import Picture
+from herjax.tasks.suite import Picture, emoji_grids
 from herjax.tasks.task import canvas_side
 
 log = logging.getLogger(__name__)
@@ -41,9 +42,10 @@ TASK = flags.DEFINE_string(
     "task",
     "25-squares",
     "With commas: names from --list_tasks; files (ARC .json, .json#train.0.output, .png, .gif,"
-    " rows of digits, - for standard input); arc1:ID. Or all, or tuning, or"
+    " rows of digits, - for standard input); arc1:ID; emoji:rocket. Or all, or tuning, or"
     " arc200: the first 200 outputs of ARC-AGI-1 that are at most 10x10, or arc-large: 100 that are"
-    " larger, or arc-edits: 100 drawn on inputs of their shape, or emoji: 20 of 20x20.",
+    " larger, or arc-edits: 100 drawn on inputs of their shape, or emoji: 100 of 20x20 cells, or"
+    " emoji16, emoji30 (and emoji16:rocket).",
 )
 INPUT = flags.DEFINE_string(
     "input",
@@ -52,9 +54,18 @@ INPUT = flags.DEFINE_string(
     " file like those of --task. Default: blank for files, else what the task says.",
 )
 BACKGROUND = flags.DEFINE_integer(
-    "background", None, "Colour of the blank input of a file's picture; default its most common."
+    "background",
+    None,
+    "Colour of the blank input of a file's picture, and of transparent cells; default its most"
+    " common, and 0 if there are such cells.",
 )
-CELL_SIZE = flags.DEFINE_integer("cell_size", 1, "Pixels a cell, of image files.", lower_bound=1)
+CELL_SIZE = flags.DEFINE_integer(
+    "cell_size",
+    None,
+    "Pixels a cell, of image files. Default: 1, or what its squares have if it is larger than the"
+    " model's canvas.",
+    lower_bound=1,
+)
 LIST_TASKS = flags.DEFINE_bool("list_tasks", False, "Print all tasks and sets of tasks, and leave.")
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
@@ -321,7 +332,8 @@ def list_tasks() -> None:
     for name, picture in herjax.pictures().items():
         rows, cols = picture.target.shape
         print(f"{name}  {rows}x{cols}")
-    print(f"sets: all, {', '.join(cli.TASK_SETS)}")
+    print(f"sets: all, {', '.join(TASK_SETS)}")
+    print(f"emoji:NAME, emoji16:NAME, emoji30:NAME: {', '.join(emoji_grids())}")
 
 
 def main(_):
@@ -330,13 +342,13 @@ def main(_):
         list_tasks()
         return
     config = read_flags(AdaptConfig.plain() if PLAIN.value else AdaptConfig(), flags.FLAGS)
-    is_set = TASK.value == "all" or TASK.value in cli.TASK_SETS
+    is_set = TASK.value == "all" or TASK.value in TASK_SETS
     many = SEEDS.value > 1 or is_set or "," in TASK.value
     # On CPUs one member is fastest on one device with all cores, many are on one device a core.
     cli.use_devices(cpu_devices=(os.cpu_count() or 1) if many else 1)
     given = herjax.load_pretrained(CHECKPOINT.value) if CHECKPOINT.value else None
     side = (given or herjax.load_pretrained(BASES[-1])).model.config.max_side
-    pictures = cli.chosen_tasks(TASK.value, side, BACKGROUND.value, CELL_SIZE.value, INPUT.value)
+    pictures = chosen_tasks(TASK.value, side, BACKGROUND.value, CELL_SIZE.value, INPUT.value)
     seeds = range(SEED.value, SEED.value + SEEDS.value)
     name = TASK.value if is_set else "+".join(pictures)
     name += f"-seed{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}"

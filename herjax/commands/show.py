@@ -15,6 +15,7 @@ from rich.text import Text
 
 import herjax
 from herjax.commands import cli
+from herjax.commands.named_tasks import read_file
 from herjax.decoder.embedding import MOST
 from herjax.dsl.source import MAX_SOURCE, ProgramError, draw_call, parse_statements, program_calls
 from herjax.runtime.files import read_bounded
@@ -27,7 +28,12 @@ MOST_SIDE = MOST["max_side"]  # of INPUT: what a decoder can know
 INPUT = flags.DEFINE_string(
     "input", None, "File of the input (see her_adapt --task); default INPUT of the program's file."
 )
-CELL_SIZE = flags.DEFINE_integer("cell_size", 1, "Pixels a cell, of an image.", lower_bound=1)
+CELL_SIZE = flags.DEFINE_integer(
+    "cell_size",
+    None,
+    "Pixels a cell, of an image. Default: 1, or what its squares have if it has more than 32.",
+    lower_bound=1,
+)
 SIZE = flags.DEFINE_string("size", "10x10", "Of a blank input, ROWSxCOLUMNS, if there is no other.")
 DELAY = flags.DEFINE_float(
     "delay", 0.0, "Seconds between two steps.", lower_bound=0, upper_bound=3600
@@ -71,7 +77,7 @@ def read_input(source: str, name: str) -> np.ndarray:
       ValueError: if it is none.
     """
     if INPUT.value:
-        return herjax.load_picture(INPUT.value, cell_size=CELL_SIZE.value).target
+        return read_file(INPUT.value, None, CELL_SIZE.value, MAX_SIDE).target
     for node in parse_statements(source):
         first = node.targets[0] if isinstance(node, ast.Assign) else None
         if isinstance(node, ast.Assign) and isinstance(first, ast.Name) and first.id == "INPUT":

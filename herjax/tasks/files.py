@@ -9,20 +9,16 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from herjax.dsl.ops import COLOURS
 from herjax.runtime.config import check_integer, did_you_mean, told
 from herjax.runtime.files import parse_json, read_bounded
-from herjax.tasks.palette import PALETTE, colour_distances
-from herjax.tasks.suite import Picture, from_runs
+from herjax.tasks.images import MAX_BYTES, read_image
+from herjax.tasks.suite import Picture, from_runs, is_emoji
 from herjax.tasks.task import check_grid
 
 MAX_SIDE = 32  # cells
-MAX_BYTES = 10_000_000  # of JSON and images
 MAX_TEXT = 1_000_000  # bytes of rows of digits
-MAX_PIXELS = 20_000_000  # of an image: what Pillow decodes takes up to 4 bytes each
-MAX_DISTANCE = 64  # in RGB, between a cell and its colour; no two colours are nearer than 73
 IMAGES = (".png", ".gif")
 # What is told apart from rows of digits, to say what to do.
 OTHER_IMAGES = (".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".svg", ".pdf", ".ico")
@@ -33,6 +29,8 @@ BLANK, OF_TASK = "blank", "task"  # inputs that are no file
 
 def is_picture_file(name: str) -> bool:
     """Whether a name is for ``load_picture``, and not one of the suite."""
+    if is_emoji(name):
+        return False
     path = name.split("#")[0]
     looks = name == "-" or ":" in name or "/" in name or bool(pathlib.Path(path).suffix)
     return looks or (bool(pathlib.Path(name).suffix) and _exists(name))
@@ -49,46 +47,70 @@ def load_picture(
     path: str | os.PathLike,
     *,
     background: int | None = None,
-    cell_size: int = 1,
+    cell_size: int | None = None,
     max_side: int = MAX_SIDE,
     input: str | os.PathLike = BLANK,
 ) -> Picture:
     """A picture from a file, its program painting row by row.
 
+    An image that is not in the ten colours of ARC gets, cell by cell, the one that looks most like
+    it (CIEDE2000), and a ``UserWarning`` tells in one line what was lost.
+
     Args:
       path: ``file.json`` (a grid, or an ARC task), ``file.json#train.0.output`` (a grid of an ARC
         task; the first output if not said), ``arc1:007bbfb7`` or ``arc2:...`` (a public ARC task,
-        with ``#`` likewise; needs ``pip install herjax[arc]``), ``file.png`` or ``file.gif`` (of
-        the ten ARC colours, each cell to the nearest), ``-`` (standard input) or any other file
-        with rows of digits. Regular files alone: no devices, no pipes.
-      background: colour of the input; the most common one of the picture if None.
-      cell_size: pixels a cell, of images; the pixel in the middle counts.
+        with ``#`` likewise; needs ``pip install herjax[arc]``), ``file.png`` or ``file.gif``,
+        ``-`` (standard input) or any other file with rows of digits. Regular files alone: no
+        devices, no pipes.
+      background: colour of the input, and of cells that are transparent. If None, 0 for an image
+        with such cells, else the most common one of the picture.
+      cell_size: pixels a cell, of images; the pixel in the middle counts. If None, 1; but of an
+        image that is larger than ``max_side`` and made of squares of one colour, their side.
       max_side: the most rows and columns, cells; give that of a model to be told its limit.
       input: what it is drawn on: "blank", a canvas of the colour ``background``; "task", of an
         output in an ARC task its input; or another file, named like ``path``.
 
     Raises:
       ValueError: if the file does not hold such a picture: one with a side above ``max_side``, an
-        image with cells that are transparent or far from all ten colours, a file larger than
-        10 MB (rows of digits: 1 MB) or an image of more than 20 million pixels, or something else
-        than it is named; if the input has another shape, or an argument is out of range.
+        image that is transparent all over, a file larger than 10 MB (rows of digits: 1 MB) or an
+        image of more than 20 million pixels, or something else than it is named; if the input has
+        another shape, or an argument is out of range.
       OSError: if it cannot be read.
     """
+    picture, lost = read_picture(
+        path, background=background, cell_size=cell_size, max_side=max_side, input=input
+    )
+    if lost:
+        warnings.warn(lost, stacklevel=2)
+    return picture
+
+
+def read_picture(
+    path: str | os.PathLike,
+    *,
+    background: int | None,
+    cell_size: int | None,
+    max_side: int,
+    input: str | os.PathLike = BLANK,
+) -> tuple[Picture, str]:
+    """As ``load_picture``; what was lost, in one line without a warning: "" if nothing was."""
     if not isinstance(path, str | os.PathLike):
         raise ValueError(f"path must be a string or a path, got {told(path)}")
     if background is not None:
         background = check_integer("background", background, 0, COLOURS - 1)
-    cell_size = check_integer("cell_size", cell_size, 1)
+    if cell_size is not None:
+        cell_size = check_integer("cell_size", cell_size, 1)
     max_side = check_integer("max_side", max_side, 1)
     if not isinstance(input, str | os.PathLike):
         raise ValueError(f"input must be blank, task, or a path, got {told(input)}")
-    target = load_grid(os.fspath(path), cell_size, max_side)
+    target, has_holes, lost = _read_grid(os.fspath(path), cell_size, max_side, background or 0)
     if input == BLANK:
-        return over_blank(target, background)
+        return over_blank(target, 0 if has_holes and background is None else background), lost
     if background is not None:
         raise ValueError(f"background is the colour of a blank input, not of {told(input)}")
     beneath = _input_of(os.fspath(path)) if input == OF_TASK else os.fspath(input)
-    return over(target, load_grid(beneath, cell_size, max_side), beneath)
+    below, _, lost_below = _read_grid(beneath, cell_size, max_side, 0)
+    return over(target, below, beneath), lost or lost_below
 
 
 def _input_of(path: str) -> str:
@@ -101,10 +123,14 @@ def _input_of(path: str) -> str:
     return f"{name}#{before}.input"
 
 
-def load_grid(path: str, cell_size: int, max_side: int) -> np.ndarray:
-    """A grid from a file, see ``load_picture``: int8 [R, C]."""
+def _read_grid(
+    path: str, cell_size: int | None, max_side: int, background: int
+) -> tuple[np.ndarray, bool, str]:
+    """A grid int8 [R, C] from a file; whether cells of it were transparent; and what was lost."""
     name, part = _split(path)
+    has_holes, lost = False, ""
     suffix = pathlib.Path(name).suffix.lower()
+    grid: object
     if name.split(":")[0] in ARC_VERSIONS:
         grid = _part(_arc_task(name), part or DEFAULT_PART, name)
     elif suffix == ".json":
@@ -115,13 +141,14 @@ def load_grid(path: str, cell_size: int, max_side: int) -> np.ndarray:
     elif part:
         raise ValueError(f"{name} is not .json: it has no part {told(part)}")
     elif suffix in IMAGES:
-        grid = _image(name, cell_size, max_side)
+        grid, has_holes, lost = read_image(name, cell_size, max_side, background)
     elif suffix in OTHER_IMAGES:
         raise ValueError(f"{name}: images are {' or '.join(IMAGES)}, not {suffix}: convert it")
     else:
         text = _standard_input() if name == "-" else read_bounded(name, MAX_TEXT)
         grid = _text(text, name, max_side)
-    return _checked(grid, name, max_side)
+    grid = _checked(grid, name, max_side)
+    return grid, has_holes, f"{name}: {lost}" if lost else ""
 
 
 def over_blank(target: np.ndarray, background: int | None = None) -> Picture:
@@ -232,73 +259,6 @@ def _part(content: Any, part: str, name: str) -> object:
                 f"{name} has no part {told(part)}{near}: give one such as {DEFAULT_PART}, after a #"
             ) from None
     return content
-
-
-def _image(name: str, cell_size: int, max_side: int) -> np.ndarray:
-    data = io.BytesIO(read_bounded(name, MAX_BYTES))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of bombs: there is a limit of our own
-            # Named: Pillow would start Ghostscript for a PostScript file of this name.
-            image = Image.open(data, formats=("PNG", "GIF"))
-    except Image.DecompressionBombError:
-        raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels") from None
-    except Exception as error:  # Pillow's parsers raise whatever they meet
-        why = str(error).splitlines()[0] if str(error) and "BytesIO" not in str(error) else ""
-        raise ValueError(
-            f"{name} is not an image that can be read: it holds no PNG or GIF {why}".rstrip()
-        ) from None
-    with image:
-        _check_pixels(image.size, name, cell_size, max_side)
-        try:
-            image.load()
-            # The pixel in the middle of each cell, before anything else is made of them.
-            cells = (image.width // cell_size, image.height // cell_size)
-            small = image.resize(cells, Image.Resampling.NEAREST)
-            if small.mode.startswith("I"):  # 16-bit grey
-                small = Image.fromarray((np.asarray(small) / 257).round().astype(np.uint8))
-            pixels = np.asarray(small.convert("RGBA"), int)
-        except Exception as error:
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"{name} is not an image that can be read: {why}") from None
-    return _colours(pixels, name)
-
-
-def _check_pixels(size: tuple[int, int], name: str, cell_size: int, max_side: int) -> None:
-    """ValueError unless an image of ``size`` (width, height) has whole cells, and few enough."""
-    width, height = size
-    if width % cell_size or height % cell_size:
-        raise ValueError(f"{name} is {width}x{height}: not a multiple of {cell_size}")
-    if max(width, height) > max_side * cell_size:
-        raise ValueError(
-            f"{name} has {width // cell_size}x{height // cell_size} cells: at most"
-            f" {max_side}x{max_side}; is cell_size, {cell_size} pixels, right?"
-        )
-    if width * height > MAX_PIXELS:
-        raise ValueError(
-            f"{name} has {width}x{height} pixels: at most {MAX_PIXELS:,}; one a cell is enough"
-        )
-
-
-def _colours(pixels: np.ndarray, name: str) -> np.ndarray:
-    """The nearest colours of cells [R, C, 4] in RGBA: int [R, C].
-
-    Raises:
-      ValueError: if a cell is transparent, or near to none.
-    """
-    distances = colour_distances(pixels[..., :3])
-    for wrong, what in (
-        (pixels[..., 3] < 255, "transparent: give it a colour"),
-        (distances.min(axis=-1) > MAX_DISTANCE, "none of the ten colours of ARC"),
-    ):
-        if wrong.any():
-            row, col = np.argwhere(wrong)[0]
-            shown = "#{:02X}{:02X}{:02X}".format(*pixels[row, col, :3])
-            near = PALETTE[distances[row, col].argmin()]
-            shows = what if what.startswith("trans") else f"{shown}, {what} (the nearest is {near})"
-            count = f"; {wrong.sum()} cells are such" if wrong.sum() > 1 else ""
-            raise ValueError(f"{name}: the cell in row {row}, column {col} is {shows}{count}")
-    return distances.argmin(axis=-1)
 
 
 def _text(data: bytes, name: str, max_side: int) -> list[list[int]]:

@@ -12,19 +12,19 @@ PALETTE = (
 )  # fmt: skip
 
 
-def nearest_colours(pixels: np.ndarray) -> np.ndarray:
-    """The colours 0 .. 9 of least Euclidean distance in RGB, int [R, C].
+def colour_distances(pixels: np.ndarray) -> np.ndarray:
+    """How unlike the colours 0 .. 9 pixels look, float64 [R, C, 10]: CIEDE2000, 1 is just visible.
+
+    (Sharma, Wu & Dalal, 2005, https://doi.org/10.1002/col.20070)
 
     Args:
-      pixels: [R, C, 3], from 0 to 255, signed or floating.
+      pixels: sRGB [R, C, 3], from 0 to 255.
     """
-    return colour_distances(pixels).argmin(axis=-1)
+    import skimage.color  # a tenth of a second that few runs need
 
-
-def colour_distances(pixels: np.ndarray) -> np.ndarray:
-    """Euclidean distances in RGB of pixels [R, C, 3] to the colours 0 .. 9, float64 [R, C, 10]."""
-    palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in PALETTE[:COLOURS]])
-    return np.sqrt(((pixels[:, :, None] - palette) ** 2).sum(axis=-1))
+    palette = [list(bytes.fromhex(colour[1:])) for colour in PALETTE[:COLOURS]]
+    lab = [skimage.color.rgb2lab(np.asarray(rgb) / 255) for rgb in (pixels, palette)]
+    return skimage.color.deltaE_ciede2000(lab[0][:, :, None], lab[1][None, None])
 
 
 def terminal_grid(picture: np.ndarray) -> Text:

@@ -1,18 +1,20 @@
-"""The named pictures of the source experiment, each with a reference program."""
+"""The named pictures of the source experiment, each with a reference program; and emoji."""
 
 import pathlib
+import re
 from typing import NamedTuple
 
 import numpy as np
 
 from herjax.dsl.ops import COLUMN, LINE, PIXEL, RECTANGLE
+from herjax.runtime.config import did_you_mean, told
 
 CHICK = """
 8888448888 8844444488 8440440448 8424474248 8444774448
 8844444488 4444444444 4444444444 8444444448 8847447488
 """
 
-EMOJI = pathlib.Path(__file__).parent / "emoji.txt"  # made by experiments/make_emoji.py
+EMOJI_SIDES = (16, 20, 30)  # cells; of 20 without a number
 
 # Blocks down and across of the n-squares pictures (2x2 cells each).
 SQUARES = {
@@ -67,13 +69,50 @@ def tuning_pictures() -> dict[str, Picture]:
     return found
 
 
-def emoji_pictures() -> dict[str, Picture]:
-    """Twenty emoji of Noto Color Emoji, in 20x20 cells over colour 0 (see emoji-LICENSE.txt)."""
-    pictures = {}
-    for block in EMOJI.read_text().split("\n\n"):
+def emoji_file(side: int) -> pathlib.Path:
+    """The grids of all emoji of ``side`` cells; experiments/make_emoji.py makes it."""
+    return pathlib.Path(__file__).parent / f"emoji{side}.txt"
+
+
+def emoji_grids(side: int = 20) -> dict[str, np.ndarray]:
+    """A hundred emoji of Noto Color Emoji over colour 0, int8 [side, side] (emoji-LICENSE.txt)."""
+    grids = {}
+    for block in emoji_file(side).read_text().split("\n\n"):
         name, *rows = block.split()
-        pictures[name] = from_runs(np.array([list(row) for row in rows], np.int8))
-    return pictures
+        grids[name] = np.array([list(row) for row in rows], np.int8)
+    return grids
+
+
+def emoji_task(name: str, side: int) -> str:
+    """What the task of an emoji is called: rocket in 20x20 cells, rocket-16x16, rocket-30x30."""
+    return name if side == 20 else f"{name}-{side}x{side}"
+
+
+def emoji_pictures(side: int = 20) -> dict[str, Picture]:
+    """The pictures of ``emoji_grids``, by the names of their tasks."""
+    return {emoji_task(name, side): from_runs(grid) for name, grid in emoji_grids(side).items()}
+
+
+def is_emoji(name: str) -> bool:
+    """Whether a name is for ``emoji_picture``: emoji:rocket, emoji16:rocket."""
+    return re.match(r"emoji\d*:", name) is not None
+
+
+def emoji_picture(name: str) -> tuple[str, Picture]:
+    """The task of one emoji, and its picture.
+
+    Raises:
+      ValueError: if there is none of this name or size.
+    """
+    prefix, _, short = name.partition(":")
+    sides = {"emoji": 20} | {f"emoji{side}": side for side in EMOJI_SIDES}
+    if prefix not in sides:
+        raise ValueError(f"unknown task {told(name)}: sizes are {', '.join(sides)}")
+    grids = emoji_grids(sides[prefix])
+    if short not in grids:
+        near = did_you_mean(short, grids)
+        raise ValueError(f"no emoji {told(short)}{near}: --list_tasks names them")
+    return emoji_task(short, sides[prefix]), from_runs(grids[short])
 
 
 def _cutting(seed: tuple[int, int], side: int, pieces: int) -> Picture:

@@ -9,6 +9,7 @@ import struct
 import zlib
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import herjax
@@ -19,6 +20,7 @@ AREA = "files"
 GRID = [[4, 4, 2], [4, 9, 0]]
 TASK = {"train": [{"input": [[1]], "output": GRID}], "test": [{"input": [[7, 8]]}]}
 YELLOW, BLACK, WHITE = (255, 220, 0), (0, 0, 0), (255, 255, 255)
+NOISE = np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8)
 
 
 def png(mode, size, *args, **save):
@@ -74,6 +76,19 @@ def good(name, file, content, expected, **options):
             path = path or place / file.partition("#")[0]
             path.write_bytes(content.encode() if isinstance(content, str) else content)
             same(lambda: herjax.load_picture(f"{place}/{file}", **options).target, expected)
+
+    return Case(name, AREA, check)
+
+
+def changed(name, content, expected, message):
+    """Load an image of this content: it is this grid, and a warning says what was lost."""
+
+    def check():
+        with folder() as place:
+            (place / "a.png").write_bytes(content)
+            with pytest.warns(UserWarning, match=message) as caught:
+                same(lambda: herjax.load_picture(place / "a.png").target, expected)
+            assert len(str(caught[0].message).splitlines()) == len(caught) == 1
 
     return Case(name, AREA, check)
 
@@ -193,13 +208,16 @@ IMAGES = [
     ("huge.png", header(2**31 - 1, 2**31 - 1), "more than 20,000,000 pixels", {}),
     ("none.png", header(0, 0), "", {}),
     ("short.png", header(8, 8, 8, 2, b"\0" * 9), "is not an image that can be read", {}),
-    ("white.png", png("RGB", (3, 3), WHITE), "#FFFFFF, none of the ten colours", {}),
-    ("pink.png", png("RGB", (3, 3), (255, 192, 203)), "none of the ten colours", {}),
-    ("clear.png", png("RGBA", (3, 3), (0, 0, 0, 0)), "is transparent", {}),
-    ("veiled.png", png("RGBA", (3, 3), (0, 0, 0, 128)), "is transparent", {}),
-    ("clear-p.png", png("P", (3, 3), 0, transparency=0), "is transparent", {}),
-    ("clear-la.png", png("LA", (3, 3), (0, 0)), "is transparent", {}),
-    ("many.png", png("RGB", (40, 40), YELLOW), "has 40x40 cells: at most 32x32", {}),
+    ("clear.png", png("RGBA", (3, 3), (0, 0, 0, 0)), "is transparent all over", {}),
+    ("veiled.png", png("RGBA", (3, 3), (0, 0, 0, 127)), "is transparent all over", {}),
+    ("clear-p.png", png("P", (3, 3), 0, transparency=0), "is transparent all over", {}),
+    ("clear-la.png", png("LA", (3, 3), (0, 0)), "is transparent all over", {}),
+    ("many.png", png("RGB", (40, 40), YELLOW), "at most 32x32; is cell_size, 1", {"cell_size": 1}),
+    ("noise.png", saved(NOISE[:40, :40]), "has 40x40 cells: at most 32x32; make it smaller", {}),
+    ("photo.png", saved(NOISE), "has 300x300 cells", {}),
+    ("blown-up.png", saved(NOISE[:40, :40].repeat(2, 0).repeat(2, 1)), "has 40x40 cells", {}),
+    ("prime.png", header(4001, 4003), "has 4001x4003 cells", {}),
+    ("column.png", header(1, 10**6), "has 1x1000000 cells", {}),
     ("odd.png", png("RGB", (7, 8), YELLOW), "is 7x8: not a multiple of 2", {"cell_size": 2}),
     ("larger.png", png("RGB", (4, 4), YELLOW), "not a multiple of 5", {"cell_size": 5}),
     ("photo.jpg", b"\xff\xd8\xff", ".png or .gif, not .jpg", {}),
@@ -209,6 +227,14 @@ IMAGES = [
     ("photo.tiff", b"II*\0", "not .tiff: convert it", {}),
     ("drawing.svg", b"<svg/>", "not .svg: convert it", {}),
 ]
+
+
+def _spot():
+    image = Image.new("RGB", (40, 40))
+    image.paste(YELLOW, (20, 20, 40, 40))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def _missing():
@@ -272,11 +298,11 @@ CASES = [
     good("a part counted from behind", "a.json#train.-1.output", json.dumps(TASK), GRID),
     good("a name in capitals", "A.PNG", png("RGB", (2, 1), YELLOW), [[4, 4]]),
     good("one bit", "a.png", png("1", (2, 2), 0), [[0, 0], [0, 0]]),
-    good(
-        "a palette",
-        "a.png",
+    changed(
+        "a palette, which has another yellow",
         saved(np.array([[YELLOW, BLACK]], np.uint8), mode="P"),
         [[4, 0]],
+        "2 became 2",
     ),
     good("GIF named PNG", "a.png", saved(np.zeros((1, 2, 3), np.uint8), "GIF"), [[0, 0]]),
     good("16-bit black", "a.png", saved(np.zeros((2, 2), np.uint16)), [[0, 0], [0, 0]]),
@@ -284,12 +310,18 @@ CASES = [
     good("8-bit grey", "a.png", saved(np.full((1, 1), 170, np.uint8)), [[5]]),
     good("opaque with alpha", "a.png", png("RGBA", (1, 1), (*YELLOW, 255)), [[4]]),
     good("cells of 600 pixels", "a.png", png("1", (1200, 600), 0), [[0, 0]], cell_size=600),
-    bad("16-bit white", "a.png", saved(np.full((1, 1), 65535, np.uint16)), "#FFFFFF"),
+    # What no colour is near to was refused; now it is brought to the ten, and told.
+    changed("white", png("RGB", (2, 1), WHITE), [[5, 5]], "1 became 1, off by 20.0"),
+    changed("pink", png("RGB", (1, 1), (255, 192, 203)), [[5]], "off by 22.1"),
+    changed("16-bit white", saved(np.full((1, 1), 65535, np.uint16)), [[5]], "off by 20.0"),
+    changed("veiled", png("RGBA", (1, 1), (*YELLOW, 128)), [[4]], "1 half transparent ones"),
+    changed("blown up", png("1", (2000, 1000), 0), [[0, 0]], "2000x1000 pixels were read as 2x1"),
+    changed("a spot", _spot(), [[0, 0], [0, 4]], "40x40 pixels were read as 2x2 cells of 20"),
     *(
         bad(f"{argument}={value!r}", "a.txt", "12", f"{argument} must be", **{argument: value})
         for argument, values in {
             "background": (-1, 10, 2**40, True, 1.0, "1", np.float32(1)),
-            "cell_size": (0, -1, True, 1.5, "2", None, 10**10),
+            "cell_size": (0, -1, True, 1.5, "2", 10**10),
             "max_side": (0, -1, None, "3", 1.5),
         }.items()
         for value in values
