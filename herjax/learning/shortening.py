@@ -50,7 +50,7 @@ from herjax.tasks.task import Task, canvas_side, make_task, pad_task
 
 CHAINS = 64
 STEPS = 500  # offers to each chain in an epoch
-TOGETHER = 2  # draws of an offer; every second offer has the first alone
+TOGETHER = 2  # draws of an offer
 NEAR, POINTS, CELLS = 0.3, 0.6, 0.85  # shares of what is offered, added up; the rest are others'
 DICE = 12  # random numbers for each draw that is offered
 
@@ -75,7 +75,7 @@ class Cells(NamedTuple):
 
     order: Array  # int32 [R * C], those outside the picture last
     first: Array  # int32 [10], the place in ``order`` of the first one of each colour
-    count: Array  # int32 [10], how many have each colour
+    number: Array  # int32 [10], how many have each colour
 
 
 def shorten(
@@ -89,7 +89,7 @@ def shorten(
 ) -> Shortened:
     """Look for a program of fewer draws for a picture that a program draws already.
 
-    It is a search: no decoder takes part. An epoch offers 32,000 times one or two draws.
+    It is a search: no decoder takes part. An epoch makes 32,000 offers of two draws.
 
     Args:
       program: integer records [N, 6] that draw the target, such as ``Result.program``.
@@ -117,7 +117,7 @@ def shorten(
     draws = [len(best)]
     for epoch in range(1, epochs + 1):
         key = jax.random.fold_in(jax.random.key(seed), epoch)
-        records = call_kept(_epoch, records, task, key)
+        records = call_kept(_epoch, records, task, key, steps=STEPS)
         found = _canonical(records[0], task)
         best = found if len(found) < len(best) else best
         draws.append(len(best))
@@ -173,8 +173,8 @@ def _rewrite(record: Array, task: Task) -> Array:
     return canonical_program(record, task.input, task.height, task.width)
 
 
-@jax.jit
-def _epoch(records: Array, task: Task, key: Array) -> Array:
+@partial(jax.jit, static_argnames="steps")
+def _epoch(records: Array, task: Task, key: Array, steps: int) -> Array:
     """Records [P, N, 6] of the chains after an epoch, the shortest first."""
     colours = jnp.arange(COLOURS, dtype=task.target.dtype)[:, None, None]
     right = pack_cells(task.target == colours)  # [10, W]
@@ -193,7 +193,7 @@ def _epoch(records: Array, task: Task, key: Array) -> Array:
         offers = jax.vmap(partial(_with_cells, task=task, right=right))(draws)
         return jax.vmap(offer, (0, 0, None))(chains, offers, blank), None
 
-    chains, _ = jax.lax.scan(step, chains, jax.random.split(key, STEPS))
+    chains, _ = jax.lax.scan(step, chains, jax.random.split(key, steps))
     order = jnp.argsort(draw_count(chains.record), stable=True)
     half = len(records) // 2
     return chains.record[jnp.concatenate([order[:half], order[: len(records) - half]])]
@@ -237,9 +237,9 @@ def propose(dice: Array, mine: Array, other: Array, cells: Cells, task: Task) ->
     near = _record(op, first[COLOUR], jnp.clip(moved, 0, limits - 1))
     points = _record(shape, first[COLOUR], jnp.where(each < 0.5, first[R1:], second[R1:]))
 
-    one = cells.order[_place(rest[8], jnp.sum(cells.count))]
+    one = cells.order[_place(rest[8], jnp.sum(cells.number))]
     colour = task.target.reshape(-1)[one].astype(jnp.int32)
-    two = cells.order[cells.first[colour] + _place(rest[9], cells.count[colour])]
+    two = cells.order[cells.first[colour] + _place(rest[9], cells.number[colour])]
     ends = jnp.stack([one // cols, one % cols, two // cols, two % cols])
     between = _record(shape, colour, ends)
 

@@ -19,6 +19,7 @@ from herjax._version import __version__
 from herjax.dsl.ops import COLOUR, END, OP
 from herjax.dsl.source import format_program, format_script
 from herjax.learning.epoch import EpochMetrics
+from herjax.tasks.metrics import least_draws
 from herjax.tasks.palette import PALETTE
 from herjax.tasks.suite import Picture
 from herjax.viewing.story import cells_drawn, epoch_rows, stages
@@ -62,8 +63,7 @@ def make_report(
         "input": _digits(picture.input),
         "target": _digits(picture.target),
         "epochs": [_epoch(history, e, table, sampled, kept) for e in range(len(history.program))],
-        "final": format_program(program),
-        "script": format_script(program, picture.input),
+        **_best(program, picture),
         "picture": _digits(stages(program, picture.input)[-1]),
         "name": file_name(title),
         "programs": table.programs,
@@ -80,6 +80,31 @@ def make_report(
         **foot(),
     }
     return fill((folder / "report.html").read_text(), known)
+
+
+def with_program(page: str, program: np.ndarray, picture: Picture, before: int) -> str:
+    """The page of an adaptation with another program of the same picture as the best one.
+
+    Args:
+      page: as from ``make_report``, or from this function.
+      program: records [N, 6].
+      picture: input and target.
+      before: draws of the program that the adaptation found.
+    """
+    start, packed, end = re.split(r'(?<=<script type="text/plain" id="data">)([^<]*)', page)
+    data = json.loads(gzip.decompress(base64.b64decode(packed)))
+    return start + _packed({**data, **_best(program, picture), "before": before}) + end
+
+
+def _best(program: np.ndarray, picture: Picture) -> dict:
+    """What the page tells of the best program, records [N, 6]."""
+    blank = len(np.unique(picture.input)) == 1  # else there is no bound
+    return {
+        "final": format_program(program),
+        "script": format_script(program, picture.input),
+        "length": len(program),
+        "least": least_draws(picture.target, picture.input) if blank else None,
+    }
 
 
 def fill(template: str, known: Mapping[str, str]) -> str:
