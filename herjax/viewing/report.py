@@ -11,6 +11,7 @@ import html
 import json
 import pathlib
 import re
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -22,7 +23,7 @@ from herjax.learning.epoch import EpochMetrics
 from herjax.tasks.metrics import least_draws
 from herjax.tasks.palette import PALETTE
 from herjax.tasks.suite import Picture
-from herjax.viewing.story import cells_drawn, epoch_rows, stages
+from herjax.viewing.story import STALLED, cells_drawn, epoch_rows, find_stall, missed_cells, stages
 
 # What herjax repeats, and the method that it takes its name from; the pages link to both.
 SOURCE = (
@@ -41,6 +42,7 @@ def make_report(
     sampled: int | None = None,
     kept: int = 0,
     facts: Mapping[str, str] | None = None,
+    limit: int = sys.maxsize,
 ) -> str:
     """The page of one adaptation.
 
@@ -53,11 +55,16 @@ def make_report(
       sampled: G, the rows of an epoch that were sampled; None if all were.
       kept: M, the rows of programs kept from earlier epochs. After them follows a child of each.
       facts: of this run, names and texts, such as ``seconds``, which also goes into the first line.
+      limit: the most draws that a program may have, if that is known.
     """
     table = _Programs(picture.target.shape)
+    waited = len(history.accuracy) - 1 - int(np.argmax(history.accuracy.max(axis=1)))
+    missed = (missed_cells(picture, each) for each in history.program[-STALLED:])
+    stall = find_stall(waited, missed, program, limit)
     data = {
         "title": title,
         "solved": bool((history.accuracy == 1).any()),
+        "stall": stall and {"words": stall.words, "cells": stall.cells.ravel().tolist()},
         "shape": picture.target.shape,
         "palette": PALETTE,
         "input": _digits(picture.input),
