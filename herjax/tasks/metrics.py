@@ -34,12 +34,16 @@ def pixel_accuracy(picture: Array | np.ndarray, target: Array | np.ndarray) -> A
 
 
 def least_draws(target: np.ndarray, canvas: np.ndarray) -> int:
-    """A lower bound on the draws from a canvas [R, C] of one colour to a target [R, C].
+    """A lower bound on the draws from a canvas [R, C] to a target [R, C].
 
     Each of the source's calls has one colour, and paints an unbroken run of cells of any row or
-    column, which adds at most two changes of colour along it. (An outline paints two runs.)
+    column, which adds at most two changes of colour along it. (An outline paints two runs.) The
+    changes count on a canvas of one colour alone.
     """
+    colours = np.unique(target[target != canvas])
     blank = canvas.flat[0]
+    if (canvas != blank).any():
+        return len(colours)
     framed = np.pad(target, 1, constant_values=blank)
     changes = max((np.diff(framed, axis=axis) != 0).sum(axis=axis).max() for axis in (0, 1))
-    return max(len(np.setdiff1d(target, blank)), int(-(-changes // 2)))
+    return max(len(colours), int(-(-changes // 2)))

@@ -392,7 +392,7 @@ $("numberBox").open = last < 10;
 
 $("final").textContent = D.final;
 $("finalText").textContent = count(D.length, "draw") + (D.before ? `, ${D.before} before it was shortened` : "") +
-  (D.least === null ? "." : `. Any program of this picture has at least ${D.least}.`);
+  `. Any program of this picture has at least ${D.least}.`;
 $("copy").onclick = async () => {
   const range = document.createRange();
   range.selectNodeContents($("final"));

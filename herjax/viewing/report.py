@@ -105,12 +105,11 @@ def with_program(page: str, program: np.ndarray, picture: Picture, before: int) 
 
 def _best(program: np.ndarray, picture: Picture) -> dict:
     """What the page tells of the best program, records [N, 6]."""
-    blank = len(np.unique(picture.input)) == 1  # else there is no bound
     return {
         "final": format_program(program),
         "script": format_script(program, picture.input),
         "length": len(program),
-        "least": least_draws(picture.target, picture.input) if blank else None,
+        "least": least_draws(picture.target, picture.input),
     }
 
 
