@@ -97,9 +97,15 @@ def with_program(page: str, program: np.ndarray, picture: Picture, before: int) 
       program: records [N, 6].
       picture: input and target.
       before: draws of the program that the adaptation found.
+
+    Raises:
+      ValueError: if the page is none that this version writes.
     """
-    start, packed, end = re.split(r'(?<=<script type="text/plain" id="data">)([^<]*)', page)
-    data = json.loads(gzip.decompress(base64.b64decode(packed)))
+    try:
+        start, packed, end = re.split(r'(?<=<script type="text/plain" id="data">)([^<]*)', page)
+        data = json.loads(gzip.decompress(base64.b64decode(packed)))
+    except (ValueError, OSError):
+        raise ValueError("report.html is not one that this version writes") from None
     return start + _packed({**data, **_best(program, picture), "before": before}) + end
 
 
