@@ -74,9 +74,9 @@ def offer():
 
 def test_an_offer_is_what_plain_execution_makes_of_it(offer):
     shorter = changed = 0
-    for seed in range(6):
+    for seed in range(16):
         program, short, task, rng = case(seed)
-        for _ in range(8):  # each to what came of the one before: draws lie upon each other
+        for _ in range(5):  # each to what came of the one before: draws lie upon each other
             count = int((program[:, 0] > 0).sum())
             draws = referee.random_program(rng, 2, *SHAPE, ops=2)
             draws[rng.integers(2)] = short[rng.integers(3)]
@@ -109,7 +109,7 @@ def test_every_draw_that_is_proposed_lies_in_the_picture_and_every_kind_occurs()
     for draw in draws[kinds == 2]:  # between two cells of a colour
         assert target[draw[2], draw[3]] == target[draw[4], draw[5]] == draw[1]
     assert {tuple(draw) for draw in draws[kinds == 3]} == {tuple(d) for d in other if d[0]}
-    assert len({tuple(draw) for draw in draws[kinds < 2]}) > 100
+    assert len({tuple(draw) for draw in draws[kinds < 2]}) > 40
 
 
 def frames(rows=9, cols=8):
