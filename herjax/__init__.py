@@ -35,6 +35,7 @@ from herjax.learning.selection import (
     select_best,
     select_diverse,
 )
+from herjax.learning.shortening import Shortened, shorten
 from herjax.learning.train import TrainState, apply_gradients
 from herjax.runtime.checkpoint import CheckpointError
 from herjax.stats import pass_at_k, wilson_interval
@@ -62,6 +63,7 @@ __all__ = [
     "Report",
     "Result",
     "Samples",
+    "Shortened",
     "Task",
     "TaskConfig",
     "TrainState",
@@ -98,6 +100,7 @@ __all__ = [
     "select_all",
     "select_best",
     "select_diverse",
+    "shorten",
     "show",
     "wilson_interval",
 ]

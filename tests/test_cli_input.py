@@ -98,7 +98,9 @@ def test_list_tasks():
     assert code == 0
     *names, sets, emoji = out.splitlines()
     assert [line.split()[0] for line in names] == list(herjax.pictures())
-    assert sets == "sets: all, tuning, arc200, arc-large, arc-edits, emoji, emoji16, emoji20, emoji30"
+    assert (
+        sets == "sets: all, tuning, arc200, arc-large, arc-edits, emoji, emoji16, emoji20, emoji30"
+    )
     assert emoji.startswith("emoji:NAME, emoji16:NAME, emoji30:NAME: grinning-face, ")
 
 

@@ -15,12 +15,12 @@ ORDER = {
     "decoder": "layers embedding model costs sampler weights",
     "learning": (
         "selection config room train recombination attempts learner hindsight epoch adaptation"
-        " population rivals pretraining"
+        " shortening population rivals pretraining"
     ),
     "viewing": "story plotting report overview display",
     "commands": (
         "flags door cli named_tasks terminal progress facts results member numbers live_view"
-        " summary her_adapt pretrain show"
+        " summary shortening her_adapt pretrain show"
     ),
 }
 # What a wing may import besides itself, ``stats`` and ``_version``.

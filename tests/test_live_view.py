@@ -12,6 +12,7 @@ from herjax.dsl.ops import PIXEL
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import EpochMetrics
 from herjax.learning.population import Advance
+from herjax.viewing.story import STALLED
 
 CONFIG = AdaptConfig(programs=(2,), keep=1, partners=2)  # A = 6: 2 sampled, 1 kept, 3 children
 TARGET = np.array([[1, 2], [3, 4]])
@@ -71,3 +72,32 @@ def test_a_child_is_shown_beside_its_parent(view, accuracy, programs, names, dig
     shown = [cell for row in cells for cell in row]
     expected = {"121230": "1 2 1 2 0 0 3 0", "1200": "1 2 0 0"}[digits]
     assert shown == expected.split()
+
+
+def test_a_stall_is_told_and_its_cells_are_marked(view):
+    """Cell 3 is never right; the second epoch has the last new best."""
+    epochs = [metrics([0.25, 0, 0, 0.25, 0, 0], [1, 0, 0, 1, 0, 0])]
+    epochs += [metrics([0.5, 0.75, 0, 0.5, 0.75, 0], [2, 3, 0, 2, 3, 0])] * (STALLED + 1)
+    with view:
+        for number, epoch in enumerate(epochs, start=1):
+            best = 0.25 if number == 1 else 0.75
+            view.show([(view.members[0], Advance(0, number, best, 0, epoch, None), 1.0)])
+    last = view.console.file.getvalue().splitlines()[-1]
+    assert last == (
+        f"stalled: no new best for {STALLED} epochs, 1 cell right in no program of the last"
+        f" {STALLED}"
+    )
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(view._pictures(epochs[-1], view._stall()))
+    assert shown.getvalue().split()[-4:] == ["1", "2", "3", "×"]
+
+
+def test_the_line_of_a_population_counts_those_that_stalled(view):
+    view.members *= 2
+    for epoch in (8, 8 + STALLED):
+        running = [
+            (view.members[0]._replace(seed=seed), Advance(seed, epoch, best, 0, None, None), 1.0)
+            for seed, best in enumerate((0.5, epoch / 100))
+        ]
+        view.show(running)
+    assert view._standing().endswith(f"; 1 stalled: no new best for {STALLED} epochs")

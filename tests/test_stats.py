@@ -208,6 +208,7 @@ def test_least_draws_is_a_bound_and_often_near():
 def test_least_draws_counts_colours_and_changes_along_a_line():
     blank = np.zeros((1, 8), int)
     assert least_draws(blank, blank) == 0
+    assert least_draws(np.array([[1, 0, 1, 0]]), np.array([[1, 2, 1, 3]])) == 1  # colour 0
     assert least_draws(np.arange(8)[None], blank) == 7
     assert least_draws(np.array([[0, 1, 0, 1, 0, 1, 0, 1]]), blank) == 4
     assert least_draws(np.array([[0, 1, 0, 1, 0, 1, 0, 1]]).T, blank.T) == 4

@@ -8,7 +8,17 @@ import herjax
 from herjax.dsl.ops import RECTANGLE
 from herjax.stats import percent
 from herjax.tasks.random import random_program
-from herjax.viewing.story import accuracies, build_up, epoch_rows, film, highlights, stages
+from herjax.viewing.story import (
+    STALLED,
+    accuracies,
+    build_up,
+    epoch_rows,
+    film,
+    find_stall,
+    highlights,
+    missed_cells,
+    stages,
+)
 from tests import referee
 
 SHAPE = (4, 6)
@@ -110,3 +120,23 @@ def test_the_solution_is_called_one():
 )
 def test_percent_rounds_down(fraction, words):
     assert percent(np.float32(fraction)) == words
+
+
+def test_a_stall_is_told_with_its_cells_and_the_limit_of_draws():
+    programs = [np.stack(FIRST), np.stack(SECOND[:6])]
+    missed = [missed_cells(PICTURE, each) for each in programs]
+    wrong = [np.stack([referee.execute(p, BLANK) != TARGET for p in each]) for each in programs]
+    for found, each in zip(missed, wrong):
+        assert np.array_equal(found, each.all(axis=0))
+    assert missed[0].sum() == 6  # the last row, which a program of the second epoch has
+    assert find_stall(STALLED - 1, missed, of(0), limit=1) is None
+    stall = find_stall(STALLED, missed[:1], of(0, 1), limit=3)
+    assert np.array_equal(stall.cells, missed[0])
+    assert stall.words == (
+        f"stalled: no new best for {STALLED} epochs, 6 cells right in no program of the last"
+        f" {STALLED}"
+    )
+    stall = find_stall(STALLED, missed, of(0, 1), limit=2)
+    assert not stall.cells.any()
+    assert "each cell right in some program" in stall.words
+    assert stall.words.endswith("; the best one has all 2 draws that max_draws allows")

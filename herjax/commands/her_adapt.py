@@ -25,6 +25,7 @@ from herjax.commands.member import Member, Writer, write_files
 from herjax.commands.named_tasks import TASK_SETS, chosen_tasks
 from herjax.commands.numbers import Numbers
 from herjax.commands.results import RESULT, damage, set_aside
+from herjax.commands.shortening import shorten_all
 from herjax.commands.summary import read_results, summary, write_summary
 from herjax.decoder.embedding import DTYPES
 from herjax.decoder.weights import BASES, Pretrained, pretrained_for
@@ -81,6 +82,14 @@ SLOTS = flags.DEFINE_integer(
     "slots", 0, "Members at the same time; 0: what suits the device.", lower_bound=0
 )
 SAVE_WEIGHTS = flags.DEFINE_bool("save_weights", False, "Keep the adapted weights, in model/.")
+SHORTEN = flags.DEFINE_integer(
+    "shorten",
+    0,
+    "Epochs of a search for a shorter program of each picture that is drawn; 0: none. Also for a"
+    " run that has ended.",
+    lower_bound=0,
+    upper_bound=10**6,
+)
 SAVE_EVERY = flags.DEFINE_float("save_every", 20.0, "Seconds between checkpoints.", lower_bound=0)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/TASK-seedSEED.")
 PLAIN = flags.DEFINE_bool(
@@ -284,7 +293,7 @@ def run(
     mesh: jax.sharding.Mesh,
     lock: Lock,
 ) -> int:
-    """Adapt all members, canvas by canvas; -> how many ended now."""
+    """Adapt all members, canvas by canvas; -> how many ended or were shortened now."""
     done = {i for i, member in enumerate(members) if has_ended(member)}
     view, stopwatch = LiveView(members, config, len(done)), cli.Stopwatch()
     # Matplotlib takes most of a second to import: meanwhile XLA compiles, or runs an epoch.
@@ -304,12 +313,13 @@ def run(
             run_group(group, lock, writer, view, stopwatch)
             if view.ended + len(done) < len(members):
                 program_cache.clear()  # no other canvas needs these programs
+    shortened = shorten_all(members, SHORTEN.value, lock, view.console) if SHORTEN.value else 0
     if len(members) > 1:
         results = read_results(members)
         processes.on_first(lambda: write_summary(workdir, members, results))
         for table in summary(results):
             view.console.print(table)
-    return view.ended
+    return view.ended + shortened
 
 
 def check_fits(

@@ -1,5 +1,6 @@
 """What a user sees while pictures are adapted to: a row an epoch, or a row a member."""
 
+import collections
 import threading
 import time
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from herjax.commands.member import Member
-from herjax.commands.progress import Progress
+from herjax.commands.progress import Bests, Progress
 from herjax.commands.terminal import Terminal
 from herjax.dsl.ops import END, OP
 from herjax.dsl.source import format_program
@@ -21,7 +22,7 @@ from herjax.learning.population import Advance
 from herjax.runtime import processes
 from herjax.stats import percent
 from herjax.tasks.palette import terminal_grid
-from herjax.viewing.story import stages
+from herjax.viewing.story import STALLED, Stall, find_stall, missed_cells, stages
 
 EVERY = 25.0  # seconds from one line of a population to the next, without a terminal
 COLUMNS = ("epoch", "mean", "best", "child", "distinct", "new", "draws", "sampled", "run", "s")
@@ -44,6 +45,10 @@ class LiveView:
         self.rows: list[tuple[str, ...]] = []
         self.solved = self.ended = 0
         self.progress = Progress(len(members) - done, config.max_epochs)
+        self.bests, self.waited = Bests(), dict[tuple[str, int], int]()
+        # Of each of the only member's last epochs the programs; once stalled, the cells missed.
+        self.recent = collections.deque[np.ndarray](maxlen=STALLED)
+        self.best = np.zeros((0, 6), int)  # its best program
         self._told = time.monotonic()
         self._leave = threading.Event()
 
@@ -69,11 +74,17 @@ class LiveView:
     def _standing(self) -> str:
         """How many have ended, and how far the others are."""
         ended = f"{self.done + self.ended} of {len(self.members)} ended, {self.solved} solved now"
-        return f"{ended}; {self.progress.told()}"
+        stalled = sum(waited >= STALLED for waited in self.waited.values())
+        words = f"; {stalled} stalled: no new best for {STALLED} epochs" if stalled else ""
+        return f"{ended}; {self.progress.told()}{words}"
 
     def show(self, running: list[tuple[Member, Advance, float]]) -> None:
         """The members in the slots, how far each is, and its seconds."""
         self.progress.see({(m.task, m.seed): advance.epoch for m, advance, _ in running})
+        self.waited = {
+            (m.task, m.seed): self.bests.see((m.task, m.seed), a.epoch, a.best_accuracy)
+            for m, a, _ in running
+        }
         if len(self.members) == 1:
             self._show_epoch(running[0][1], running[0][2])
         elif self.console.is_terminal:
@@ -96,27 +107,49 @@ class LiveView:
             f"{advance.run}",
             f"{seconds:.1f}",
         )
+        self.recent.append(np.asarray(metrics.program))
+        if self._waits() == 0:
+            self.best = self.recent[-1][_best_row(metrics)]
         if not self.console.is_terminal:
             self.console.print(" ".join(f"{cell:>8}" for cell in row), highlight=False)
+            stall = self._stall() if self._waits() % STALLED == 0 else None
+            if stall:
+                self.console.print(stall.words, highlight=False, soft_wrap=True)
             return
+        stall = self._stall()
         self.rows.append(row)
-        height = self.console.height - len(metrics.best_picture) - 7  # what fits with the pictures
+        # What fits with the pictures, and with what is told of a stall.
+        height = self.console.height - len(metrics.best_picture) - (9 if stall else 7)
         table = self._table(COLUMNS, self.rows[-min(max(height, 3), 20) :])
-        self.live.update(Group(table, self._pictures(metrics)), refresh=True)
+        shown = Group(table, self._pictures(metrics, stall), stall.words if stall else "")
+        self.live.update(shown, refresh=True)
 
-    def _pictures(self, metrics: EpochMetrics) -> Table:
+    def _waits(self) -> int:
+        """Epochs of the only member without a new best."""
+        return next(iter(self.waited.values()))
+
+    def _stall(self) -> Stall | None:
+        picture = self.members[0].picture
+        if self._waits() >= STALLED:  # it costs time: not before, and each epoch once
+            for place, found in enumerate(self.recent):
+                if found.ndim == 3:
+                    self.recent[place] = missed_cells(picture, found)
+        limit = self.config.draws(picture.target.size)
+        return find_stall(self._waits(), self.recent, self.best, limit)
+
+    def _pictures(self, metrics: EpochMetrics, stall: Stall | None = None) -> Table:
         """The best program's picture, after its parent's if it is a child."""
         shown = Table.grid(padding=(0, 3))
         program, picture = np.asarray(metrics.program), np.asarray(metrics.best_picture)
-        draws = (program[..., OP] != END).sum(axis=1)
-        best = int(np.argmax(metrics.accuracy - 1e-6 * draws))  # as an epoch chooses it
+        best = _best_row(metrics)
         parents = self.config.sampled + self.config.kept
         pictures = [("best", picture)]
         if best >= parents and 4 * len(picture[0]) + 3 <= self.console.width:
             canvas = stages(program[best - parents], self.members[0].picture.input)[-1]
             pictures = [("its parent", canvas), ("best, a child", picture)]
         shown.add_row(*(name for name, _ in pictures))
-        shown.add_row(*(terminal_grid(picture) for _, picture in pictures))
+        crossed = [None] * (len(pictures) - 1) + [stall.cells if stall else None]
+        shown.add_row(*(terminal_grid(p, cells) for (_, p), cells in zip(pictures, crossed)))
         return shown
 
     def _show_members(self, running: list[tuple[Member, Advance, float]]) -> None:
@@ -143,13 +176,21 @@ class LiveView:
         self.ended, self.solved = self.ended + 1, self.solved + result.solved
         self.progress.end((member.task, member.seed), result.solved)
         self._told = time.monotonic()
-        best = max(np.asarray(epoch.accuracy).max() for epoch in result.history)
+        bests = [np.asarray(epoch.accuracy).max() for epoch in result.history]
+        best, stall = max(bests), None
+        if not result.solved:
+            waited = len(bests) - 1 - int(np.argmax(bests))
+            recent = (np.asarray(epoch.program) for epoch in result.history[-STALLED:])
+            missed = (missed_cells(member.picture, programs) for programs in recent)
+            limit = self.config.draws(member.picture.target.size)
+            stall = find_stall(waited, missed, result.program, limit)
         epochs, run = len(result.history), sum(int(epoch.run) for epoch in result.history)
         if len(self.members) == 1:
             self.console.print(format_program(result.program), highlight=False)
         self.console.print(
             f"{member.task}, seed {member.seed}:"
             f" {'solved' if result.solved else f'not solved, best {percent(best)}'}"
+            f"{f' ({stall.words})' if stall else ''}"
             f" after {epochs} epoch{'s' * (epochs != 1)}, {epochs * self.config.sampled} programs"
             f" sampled and {run} run, {seconds[0]:.1f} s (+ {seconds[1]:.1f} s compiling);"
             f" files in {member.folder}",
@@ -164,3 +205,9 @@ class LiveView:
         for row in rows:
             table.add_row(*row)
         return table
+
+
+def _best_row(metrics: EpochMetrics) -> int:
+    """Of the programs of an epoch the best, as the epoch chooses it."""
+    draws = (np.asarray(metrics.program)[..., OP] != END).sum(axis=1)
+    return int(np.argmax(metrics.accuracy - 1e-6 * draws))

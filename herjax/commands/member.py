@@ -154,6 +154,7 @@ def write_files(
         sampled=config.sampled,
         kept=config.kept,
         facts=run_facts(values),
+        limit=config.draws(picture.target.size),
     )
     write_atomically(folder / "report.html", page.encode())
     write_atomically(folder / "solution.py", format_script(result.program, picture.input).encode())

@@ -55,6 +55,20 @@ class Progress:
         )
 
 
+class Bests:
+    """The best of each member so far, and when it was found."""
+
+    def __init__(self):
+        self.found: dict[tuple[str, int], tuple[float, int]] = {}  # by task and seed
+
+    def see(self, key: tuple[str, int], epoch: int, best: float) -> int:
+        """A member's best after so many epochs; -> epochs without a new one, as far as is known."""
+        before, at = self.found.get(key, (-1.0, epoch))
+        if best > before:
+            self.found[key] = best, epoch
+        return epoch - self.found[key][1]
+
+
 def duration(seconds: float) -> str:
     """In a unit that suits it."""
     for size, unit in ((172800, "days"), (7200, "h"), (120, "min")):

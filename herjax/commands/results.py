@@ -14,7 +14,7 @@ import logging
 import math
 import pathlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from herjax.runtime import processes, records
@@ -104,10 +104,13 @@ def read_result(folder: pathlib.Path) -> dict[str, Any]:
 
 def write_sums(folder: pathlib.Path, names: Iterable[str], result: bytes) -> None:
     """SHA256SUMS of the files there are, and of the ``result`` that is still to be written."""
-    sums = {name: _sha256(folder / name) for name in names}
-    sums[RESULT] = hashlib.sha256(result).hexdigest()
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
-    write_atomically(folder / SUMS, lines.encode())
+    lines = "".join(f"{_sha256(folder / name)}  {name}\n" for name in names)
+    write_atomically(folder / SUMS, (lines + digests({RESULT: result})).encode())
+
+
+def digests(files: Mapping[str, bytes]) -> str:
+    """Lines of SHA256SUMS for files that are still to be written, by their names."""
+    return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
 
 
 def damage(folder: pathlib.Path, task: str, seed: int, weights: bool) -> dict[str, str]:
@@ -132,7 +135,7 @@ def damage(folder: pathlib.Path, task: str, seed: int, weights: bool) -> dict[st
         path = folder / name
         if not path.is_file():
             found[name] = "missing"
-        elif sums is not None and sums.get(name) != _sha256(path):
+        elif sums is not None and _sha256(path) not in sums.get(name, ()):
             found[name] = "changed" if name in sums else f"not in {SUMS}"
     return found
 
@@ -176,16 +179,19 @@ def logged(path: pathlib.Path, known: dict | None, step: int) -> list[dict]:
     return [line for line, at in steps if type(at) is int and at <= step]
 
 
-def _read_sums(path: pathlib.Path) -> dict[str, str] | None:
-    """Digests by file name; None without a file, as a run of an earlier version leaves it."""
+def _read_sums(path: pathlib.Path) -> dict[str, set[str]] | None:
+    """Digests by file name; None without a file, as a run of an earlier version leaves it.
+
+    A file has two while it is replaced, the old and the new one.
+    """
     if not path.exists():
         return None
-    sums = {}
+    sums: dict[str, set[str]] = {}
     for number, line in enumerate(records.read_text(path).splitlines(), start=1):
         match = re.fullmatch(r"([0-9a-f]{64})  ([\w.-]+(?:/[\w.-]+)*)", line)
         if match is None or ".." in match.group(2):
             raise CheckpointError(f"damaged {path}: line {number}")
-        sums[match.group(2)] = match.group(1)
+        sums.setdefault(match.group(2), set()).add(match.group(1))
     return sums
 
 

@@ -27,13 +27,20 @@ def colour_distances(pixels: np.ndarray) -> np.ndarray:
     return skimage.color.deltaE_ciede2000(lab[0][:, :, None], lab[1][None, None])
 
 
-def terminal_grid(picture: np.ndarray) -> Text:
-    """A picture [R, C] as coloured blocks, two characters a cell; as digits without colours."""
+def terminal_grid(picture: np.ndarray, crossed: np.ndarray | None = None) -> Text:
+    """A picture [R, C] as coloured blocks, two characters a cell; as digits without colours.
+
+    ``crossed``, bool [R, C], are cells to mark.
+    """
     text = Text()
     for r, row in enumerate(np.asarray(picture)):
         if r:
             text.append("\n")
-        for cell in row:
+        for c, cell in enumerate(row):
             colour = PALETTE[int(cell)]
-            text.append(f"{int(cell)} ", style=f"{colour} on {colour}")
+            if crossed is not None and crossed[r, c]:
+                light = sum(bytes.fromhex(colour[1:])) > 382
+                text.append("× ", style=f"bold {'black' if light else 'white'} on {colour}")
+            else:
+                text.append(f"{int(cell)} ", style=f"{colour} on {colour}")
     return text

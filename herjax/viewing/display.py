@@ -96,6 +96,7 @@ def report(result: Result, *, title: str = "herjax: an adaptation") -> Report:
         _settings(config),
         sampled=config.sampled,
         kept=config.kept,
+        limit=config.draws(result.task.target.size),
     )
     return Report(page, title, result.solved, len(result.history))
 

@@ -373,7 +373,7 @@ const run = column("run").reduce((a, b) => a + b, 0);
 const record = Math.max(...attempts, ...children.filter(v => v !== null));
 $("summary").textContent = `${D.solved ? "Solved" : `Not solved (best ${percent(record)})`} after` +
   ` ${count(last + 1, "epoch")}, ${count(sampled, "program")} sampled${run > sampled ? `, ${run.toLocaleString("en")} run` : ""}` +
-  `${$("seconds") ? `, in ${$("seconds").textContent}` : ""}.`;
+  `${$("seconds") ? `, in ${$("seconds").textContent}` : ""}${D.stall ? `; ${D.stall.words}` : ""}.`;
 
 const numbers = {"epoch": E => D.epochs.indexOf(E) + 1, "sampled": E => E.attempts.length, "kept": E => E.kept.length,
   "children": E => E.children.length, "run": E => E.run.toLocaleString("en"),
@@ -391,6 +391,8 @@ D.epochs.forEach(E => {
 $("numberBox").open = last < 10;
 
 $("final").textContent = D.final;
+$("finalText").textContent = count(D.length, "draw") + (D.before ? `, ${D.before} before it was shortened` : "") +
+  `. Any program of this picture has at least ${D.least}.`;
 $("copy").onclick = async () => {
   const range = document.createRange();
   range.selectNodeContents($("final"));
@@ -403,7 +405,8 @@ Object.entries(D.about).forEach(([name, value]) => {
   make("td", name, line);
   make("td", typeof value === "object" ? JSON.stringify(value) : value, line);
 });
-paint($("target"), D.target);
+paint($("target"), D.target, D.stall && [], D.stall?.cells);
+if (D.stall?.cells.some(Boolean)) $("targetText").textContent = "target; ✕: right in no program of the last epochs";
 describe($("target"), "Target", [...D.target]);
 
 // ---- Downloads ----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import html
 import json
 import pathlib
 import re
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,9 +20,10 @@ from herjax._version import __version__
 from herjax.dsl.ops import COLOUR, END, OP
 from herjax.dsl.source import format_program, format_script
 from herjax.learning.epoch import EpochMetrics
+from herjax.tasks.metrics import least_draws
 from herjax.tasks.palette import PALETTE
 from herjax.tasks.suite import Picture
-from herjax.viewing.story import cells_drawn, epoch_rows, stages
+from herjax.viewing.story import STALLED, cells_drawn, epoch_rows, find_stall, missed_cells, stages
 
 # What herjax repeats, and the method that it takes its name from; the pages link to both.
 SOURCE = (
@@ -40,6 +42,7 @@ def make_report(
     sampled: int | None = None,
     kept: int = 0,
     facts: Mapping[str, str] | None = None,
+    limit: int = sys.maxsize,
 ) -> str:
     """The page of one adaptation.
 
@@ -52,18 +55,22 @@ def make_report(
       sampled: G, the rows of an epoch that were sampled; None if all were.
       kept: M, the rows of programs kept from earlier epochs. After them follows a child of each.
       facts: of this run, names and texts, such as ``seconds``, which also goes into the first line.
+      limit: the most draws that a program may have, if that is known.
     """
     table = _Programs(picture.target.shape)
+    waited = len(history.accuracy) - 1 - int(np.argmax(history.accuracy.max(axis=1)))
+    missed = (missed_cells(picture, each) for each in history.program[-STALLED:])
+    stall = find_stall(waited, missed, program, limit)
     data = {
         "title": title,
         "solved": bool((history.accuracy == 1).any()),
+        "stall": stall and {"words": stall.words, "cells": stall.cells.ravel().tolist()},
         "shape": picture.target.shape,
         "palette": PALETTE,
         "input": _digits(picture.input),
         "target": _digits(picture.target),
         "epochs": [_epoch(history, e, table, sampled, kept) for e in range(len(history.program))],
-        "final": format_program(program),
-        "script": format_script(program, picture.input),
+        **_best(program, picture),
         "picture": _digits(stages(program, picture.input)[-1]),
         "name": file_name(title),
         "programs": table.programs,
@@ -80,6 +87,36 @@ def make_report(
         **foot(),
     }
     return fill((folder / "report.html").read_text(), known)
+
+
+def with_program(page: str, program: np.ndarray, picture: Picture, before: int) -> str:
+    """The page of an adaptation with another program of the same picture as the best one.
+
+    Args:
+      page: as from ``make_report``, or from this function.
+      program: records [N, 6].
+      picture: input and target.
+      before: draws of the program that the adaptation found.
+
+    Raises:
+      ValueError: if the page is none that this version writes.
+    """
+    try:
+        start, packed, end = re.split(r'(?<=<script type="text/plain" id="data">)([^<]*)', page)
+        data = json.loads(gzip.decompress(base64.b64decode(packed)))
+    except (ValueError, OSError):
+        raise ValueError("report.html is not one that this version writes") from None
+    return start + _packed({**data, **_best(program, picture), "before": before}) + end
+
+
+def _best(program: np.ndarray, picture: Picture) -> dict:
+    """What the page tells of the best program, records [N, 6]."""
+    return {
+        "final": format_program(program),
+        "script": format_script(program, picture.input),
+        "length": len(program),
+        "least": least_draws(picture.target, picture.input),
+    }
 
 
 def fill(template: str, known: Mapping[str, str]) -> str:

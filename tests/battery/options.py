@@ -113,6 +113,7 @@ COMMANDS = [
     ("her_adapt", ["--seeds=1000001"], "seeds", True),
     ("her_adapt", ["--seeds=1000000"], "GB of disk", True),
     ("her_adapt", ["--slots=-1"], "slots", True),
+    ("her_adapt", ["--shorten=-1"], "shorten", True),
     ("her_adapt", ["--save_every=nan"], "--save_every must be finite, got nan", False),
     ("her_adapt", ["--save_every=inf"], "--save_every must be finite, got inf", True),
     ("her_adapt", ["--save_every=-1"], "save_every", True),
