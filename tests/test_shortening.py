@@ -34,7 +34,7 @@ def case(seed):
     short[2, 1] = 0  # a hole, which most of the input has, too
     canvas = rng.integers(0, 4, SHAPE) * (rng.random(SHAPE) < 0.1)
     task = herjax.make_task(referee.execute(short, canvas), canvas)
-    runs = from_runs(np.asarray(task.target), background=-1).program
+    runs = from_runs(np.asarray(task.target), input=-1).program
     runs = np.pad(rng.permutation(runs), ((0, ROOM - len(runs)), (0, 0)))
     return np.asarray(simplify(runs, task)), short, task, rng
 

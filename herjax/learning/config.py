@@ -52,7 +52,8 @@ class AdaptConfig:
       symmetries: turn and mirror, at random, the target of each epoch and every pair.
       colour_permutations: permute, at random, the colours of the target and of every pair.
       max_epochs: after so many an adaptation gives up. Its history has room for all of them.
-      max_draws: of a program; 0: two for every five cells of the picture.
+      max_draws: of a program; 0: two for every five cells of the picture, but for a small one as
+        many as it has cells, from 5 up to 10.
     """
 
     programs: tuple[int, ...] = (12,)
@@ -175,10 +176,11 @@ class AdaptConfig:
 
     def draws(self, cells: int) -> int:
         """N, the most draws of a program for a canvas of so many cells."""
-        return self.max_draws or max(2 * cells // 5, 5)
+        return self.max_draws or max(2 * cells // 5, min(max(cells, 5), 10))
 
     def draw_limit(self, task: Task) -> Array:
         """Likewise for the picture of a task, which may be smaller than its canvas: int32 []."""
         if self.max_draws:
             return jnp.int32(self.max_draws)
-        return jnp.maximum(2 * task.height * task.width // 5, 5)
+        cells = task.height * task.width
+        return jnp.maximum(2 * cells // 5, jnp.clip(cells, 5, 10))
