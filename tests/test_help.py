@@ -25,7 +25,9 @@ def test_every_field_is_explained(config):
         assert not text.startswith("likewise"), f"{name} is explained by what stands elsewhere"
 
 
-@pytest.mark.parametrize("module", ["her_adapt", "pretrain", "ood", "bench", "show", "study"])
+@pytest.mark.parametrize(
+    "module", ["her_adapt", "pretrain", "ood", "bench", "plan", "show", "study"]
+)
 def test_help_exits_with_0_and_explains_every_option(module):
     code, out, err = run_quickly(module, "--help")
     assert (code, err) == (0, "")

@@ -4,7 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from herjax.decoder.layers import attend, narrowing
+from herjax.decoder.layers import FilledHead, attend, dense, narrowing
 
 
 def gradients(function, *args):
@@ -36,3 +36,17 @@ def test_narrowing_product_and_its_gradient():
     chex.assert_trees_all_close(narrowing(x, kernel), x @ kernel, atol=1e-5)
     expected = gradients(jnp.matmul, x, kernel)
     chex.assert_trees_all_close(gradients(narrowing, x, kernel), expected, atol=1e-5)
+
+
+def test_a_filled_head_has_the_parameters_and_the_choices_of_a_dense_layer():
+    x, key = jax.random.normal(jax.random.key(0), (2, 3, 8)), jax.random.key(1)
+    plain, filled = dense(6, "float32"), FilledHead(6, "float32")
+    params = plain.init(key, x)
+    chex.assert_trees_all_equal(params, filled.init(key, x))
+    chex.assert_trees_all_close(filled.apply(params, x), plain.apply(params, x), atol=1e-6)
+    assert "[8,16]" in str(jax.make_jaxpr(filled.apply)(params, x))
+    expected, found = (
+        jax.grad(lambda params: jnp.sum(layer.apply(params, x) ** 2))(params)  # noqa: B023
+        for layer in (plain, filled)
+    )
+    chex.assert_trees_all_close(found, expected, atol=1e-5)

@@ -9,18 +9,21 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "herjax"
 # A module imports only from modules above it.
 ORDER = {
     "dsl": "ops drawing executor canonical grammar source",
-    "runtime": "xla_flags files config processes sharding lock checkpoint records program_cache",
+    "runtime": (
+        "xla_flags files config processes sharding devices compiled lock checkpoint records"
+        " program_cache"
+    ),
     ".": "_version stats",
     "tasks": "task palette metrics suite images files random augmentation",
     "decoder": "layers embedding model costs sampler weights",
     "learning": (
         "selection config room train recombination attempts learner hindsight epoch adaptation"
-        " shortening population rivals pretraining"
+        " shortening population rivals muon pretraining"
     ),
     "viewing": "story plotting report overview display",
     "commands": (
         "flags door cli named_tasks terminal progress facts results member numbers live_view"
-        " summary shortening her_adapt pretrain show"
+        " summary shortening her_adapt pretrain plan show"
     ),
 }
 # What a wing may import besides itself, ``stats`` and ``_version``.

@@ -107,7 +107,7 @@ def test_commands_are_functions(setup):
     scripts = dict(
         line.split(" = ") for line in lines(setup["options.entry_points"]["console_scripts"])
     )
-    assert set(scripts) == {"herjax-adapt", "herjax-pretrain", "herjax-show"}
+    assert set(scripts) == {f"herjax-{name}" for name in ("adapt", "plan", "pretrain", "show")}
     for script in scripts.values():
         module, function = script.split(":")
         assert callable(getattr(importlib.import_module(module), function))

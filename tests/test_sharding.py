@@ -9,6 +9,8 @@ from jax.sharding import PartitionSpec as P
 
 from herjax.learning import pretraining
 from herjax.learning.pretraining import PRESETS, bucket_of_step, init_state, pretrain_step
+from herjax.runtime import program_cache
+from herjax.runtime.compiled import collectives
 from herjax.runtime.sharding import make_mesh, parse_mesh
 
 MODEL = dataclasses.replace(PRESETS["tiny"].model, layers=1)
@@ -24,6 +26,16 @@ def train(sizes):
         metrics.append([float(values["loss"]), float(values["grad_norm"])])
     solved = pretraining._solved(state.params, TINY, 0, 0, 64, 1.0, mesh)
     return state, np.array(metrics), np.asarray(solved)
+
+
+def talks(sizes):
+    """Which kinds of collectives the compiled step has."""
+    program = next(
+        program
+        for (function, _, _, static, *_), program in program_cache._calls.items()
+        if function is pretraining.compiled_step and dict(static)["mesh"] == make_mesh(sizes)
+    )
+    return {*collectives(program.as_text())}
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +59,7 @@ def test_every_mesh_gives_the_same_losses_and_samples(expected, sizes):
     assert np.allclose(metrics, expected[1], rtol=1e-5, atol=1e-5)
     assert np.array_equal(solved, expected[2])
     assert 0 < solved.sum() < solved.size
+    assert talks(sizes) == ({"all-reduce"} if sizes != {"data": 1, "model": 1} else set())
     devices = sizes["data"] * sizes["model"]
     for leaf in jax.tree.leaves(state):
         assert len(leaf.sharding.device_set) == devices

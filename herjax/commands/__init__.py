@@ -16,6 +16,11 @@ def pretrain() -> None:
     _run("pretrain")
 
 
+def plan() -> None:
+    """herjax-plan, which is python -m experiments.plan."""
+    _run("plan")
+
+
 def show() -> None:
     """herjax-show, which is python -m experiments.show."""
     _run("show")

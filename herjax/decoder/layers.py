@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
+COLUMNS = 16  # of the products of a FilledHead
+
 
 def dense(features: int, dtype: str, scale: float = 1.0) -> nn.Dense:
     """A dense layer without bias; ``scale`` is that of its initial variance."""
@@ -79,6 +81,23 @@ class Narrowing(nn.Module):
         init = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
         return narrowing(x, kernel.astype(self.dtype))
+
+
+class FilledHead(nn.Module):
+    """A dense layer to a few choices, filled up with zeros to a multiple of COLUMNS.
+
+    Compilers for accelerators tile products, and find few tiles for one with 6 columns.
+    """
+
+    features: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        filled = jnp.pad(kernel, ((0, 0), (0, -self.features % COLUMNS)))
+        return (x.astype(self.dtype) @ filled.astype(self.dtype))[..., : self.features]
 
 
 class Norm(nn.Module):

@@ -3,11 +3,17 @@
 All programs stand at the same slot of their draw at the same time. A turn of the loop chooses one
 token of every program, through the small head of its slot, and passes it through the decoder, which
 stands in the compiled program only once. The cache holds one entry a draw. The loop stops when
-every program has ended. (Members in one batch, as on accelerators, compute the heads of all slots
-in each turn.)
+every program has ended.
+
+So it goes on CPUs. On a GPU the host must look whether to go on, and through which head, and
+members in one batch must compute all heads and copy all they hold, in each turn. So on accelerators
+a turn of the loop writes DRAWS_AT_ONCE draws, each slot spelt out. The programs are the same, their
+log-probabilities but for rounding.
 """
 
+import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import chex
@@ -32,6 +38,8 @@ from herjax.dsl.grammar import (
 )
 from herjax.dsl.ops import COLOURS, END
 from herjax.tasks.task import Task
+
+DRAWS_AT_ONCE = 8  # on accelerators, between two looks at whether all programs have ended
 
 
 @struct.dataclass
@@ -102,9 +110,10 @@ def sample(
     # A row in front for the start token, and one at the end for END after N draws.
     blank = jnp.full((draws + 2, SLOTS, programs), NO_TOKEN, jnp.int32).at[:, OP_SLOT].set(END)
     turns = SLOTS * (draws if limit is None else limit)
+    write = partial(_write_token, model, params, prefix, task.width, temperature, min_draws)
     loop = jax.lax.while_loop(
         lambda loop: jnp.any(loop.running) & (loop.turn <= turns),
-        lambda loop: _write_token(model, params, prefix, task.width, temperature, min_draws, loop),
+        partial(write, None) if model.on_cpu else partial(_write_draws, write, turns),
         _Loop(
             turn=jnp.int32(0),
             key=key,
@@ -121,6 +130,18 @@ def sample(
     return Samples(decode(tokens, task.width), tokens, log_probs)
 
 
+def _write_draws(write: Callable[[int, _Loop], _Loop], turns: Array | int, loop: _Loop) -> _Loop:
+    """Four turns for each of DRAWS_AT_ONCE draws; those beyond ``turns`` write nothing."""
+
+    def write_draw(_: Array, loop: _Loop) -> _Loop:
+        for slot in (SLOTS - 1, *range(SLOTS - 1)):  # the turn before a draw finishes the last one
+            running = loop.running & (loop.turn <= turns)
+            loop = write(slot, dataclasses.replace(loop, running=running))
+        return loop
+
+    return jax.lax.fori_loop(0, DRAWS_AT_ONCE, write_draw, loop)
+
+
 def _write_token(
     model: Decoder,
     params: dict[str, Any],
@@ -128,10 +149,12 @@ def _write_token(
     width: Array,
     temperature: Array,
     min_draws: int,
+    known: int | None,
     loop: _Loop,
 ) -> _Loop:
-    """One more token of every program that has not ended."""
-    draw, slot = jnp.divmod(loop.turn + SLOTS - 1, SLOTS)  # row 0 is that of the start token
+    """One more token of every program that has not ended; in a ``known`` slot, or the turn's."""
+    draw, place = jnp.divmod(loop.turn + SLOTS - 1, SLOTS)  # row 0 is that of the start token
+    slot: Array | int = place if known is None else known
     key = jax.random.fold_in(loop.key, loop.turn)
     op = loop.tokens[draw, OP_SLOT]
     first, logits = _slot_logits(model, params, prefix, slot, loop.x, op)
@@ -146,7 +169,7 @@ def _write_token(
 
     said = jnp.where(says_op, 0.0, loop.said)
     said += _embed_slot(model, params, slot, token, width)[None]
-    position = model.apply(params, slot, method=Decoder.slot_position)
+    position = model.apply(params, jnp.int32(slot), method=Decoder.slot_position)
     x, cache = model.apply(params, prefix, loop.cache, slot, said + position, method=Decoder.decode)
     return _Loop(
         loop.turn + 1,
@@ -161,18 +184,25 @@ def _write_token(
 
 
 def _embed_slot(
-    model: Decoder, params: dict[str, Any], slot: Array, token: Array, width: Array
+    model: Decoder, params: dict[str, Any], slot: Array | int, token: Array, width: Array
 ) -> Array:
-    """``Decoder.embed_slot`` for a slot (int32 []) that is known only when it runs."""
+    """``Decoder.embed_slot`` for a slot that may be known only when it runs (int32 [])."""
 
     def embed(slot: int) -> Callable[[Array], Array]:
         return lambda token: model.apply(params, slot, token, width, method=Decoder.embed_slot)
 
-    return jax.lax.switch(slot, [embed(slot) for slot in range(SLOTS)], token)
+    return _switch(slot, [embed(slot) for slot in range(SLOTS)], token)
+
+
+def _switch(index: Array | int, branches: list[Callable], *operands: Any) -> Any:
+    """``jax.lax.switch``; the branch alone where it is known."""
+    if isinstance(index, int):
+        return branches[index](*operands)
+    return jax.lax.switch(index, branches, *operands)
 
 
 def _slot_logits(
-    model: Decoder, params: dict[str, Any], prefix: Prefix, slot: Array, x: Array, op: Array
+    model: Decoder, params: dict[str, Any], prefix: Prefix, slot: Array | int, x: Array, op: Array
 ) -> tuple[Array, Array]:
     """First token id of a slot, and logits [G, V] over its tokens after hidden states [1, G, D].
 
@@ -205,4 +235,4 @@ def _slot_logits(
         return logits
 
     first = jnp.array([0, FIRST_COLOUR, FIRST_CELL, FIRST_CELL])[slot]
-    return first, jax.lax.switch(slot, [logits_of(slot) for slot in range(SLOTS)], x, op)
+    return first, _switch(slot, [logits_of(slot) for slot in range(SLOTS)], x, op)

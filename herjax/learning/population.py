@@ -38,7 +38,7 @@ from herjax.learning.learner import Learner
 from herjax.learning.room import SLOTS_OF, check_room
 from herjax.runtime.config import check_function, check_integer
 from herjax.runtime.program_cache import call_kept
-from herjax.runtime.sharding import make_mesh, replicated, state_shardings
+from herjax.runtime.sharding import make_mesh, platform_of, replicated, state_shardings
 from herjax.tasks.task import Task, canvas_side, pad_task
 
 CHUNK = 8  # epochs between two looks at who has ended
@@ -201,7 +201,7 @@ def _progress(state: AdaptState, mesh: Mesh) -> _Progress:
     static_argnames=("model", "config", "learner", "mesh", "vectorize"),
     donate_argnames="state",
 )
-def _advance(
+def advance_members(
     state: AdaptState,
     tasks: Task,
     epochs: Array,
@@ -267,7 +267,8 @@ class Population:
         """
         self.pretrained, self.config, self.learner = pretrained, config, learner
         self.mesh = mesh or make_mesh()
-        platform = self.mesh.devices.flat[0].platform
+        platform = platform_of(self.mesh)
+        self.model = Decoder(pretrained.model.config, platform)
         self.vectorize = platform != "cpu" if vectorize is None else vectorize
         self.params = jax.device_put(
             pretrained.params, state_shardings(self.mesh, pretrained.params)
@@ -296,11 +297,11 @@ class Population:
         self._fill()
         tasks = jax.tree.map(self._of_slots, self.tasks)
         self.state = call_kept(
-            _advance,
+            advance_members,
             self.state,
             tasks,
             np.int32(epochs),
-            model=self.pretrained.model,
+            model=self.model,
             config=self.config,
             learner=self.learner,
             mesh=self.mesh,

@@ -17,10 +17,11 @@ from herjax.decoder.sampler import sample
 from herjax.decoder.weights import load_pretrained
 from herjax.dsl.executor import execute
 from herjax.dsl.grammar import encode
+from herjax.learning.muon import muon
 from herjax.learning.train import TrainState, apply_gradients, program_gradients
 from herjax.runtime.config import check_types, told
 from herjax.runtime.program_cache import call_kept
-from herjax.runtime.sharding import over_data, replicated, state_shardings
+from herjax.runtime.sharding import over_data, platform_of, replicated, state_shardings
 from herjax.stats import pass_at_k
 from herjax.tasks.random import TaskConfig, random_task, size_buckets
 from herjax.tasks.task import Task
@@ -45,7 +46,8 @@ class PretrainConfig:
       size_shares: of the steps, a bucket each; empty: as many as it has of all sizes.
       corners: lay each canvas at a random place of the largest, see ``Task.corner``.
       batch_size: programs a step.
-      microbatch: programs at a time, of a step; 0: 32 or less on a CPU, else all.
+      microbatch: programs at a time, of a step; 0: at most 32 on a CPU, else 128 for each device on
+        "data".
       steps: of training.
       warmup_steps: in which the rates rise from 0.
       muon_lr: peak, for the matrices of the blocks; decays linearly to 0.
@@ -164,21 +166,19 @@ def learning_rates(config: PretrainConfig) -> dict[str, optax.Schedule]:
 def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
     """Muon (Jordan, 2024) for the matrices of the blocks, Adam for everything else."""
 
-    def matrices(params: Any) -> Any:
-        def dimensions(path: tuple[Any, ...], leaf: Any) -> Any:
+    def kinds(params: Any) -> Any:
+        def kind(path: tuple[Any, ...], leaf: Any) -> str:
             in_block = any("blocks" in str(key) for key in path)
-            return optax.contrib.MuonDimensionNumbers() if in_block and leaf.ndim == 2 else None
+            return "muon" if in_block and leaf.ndim == 2 else "adam"
 
-        return jax.tree_util.tree_map_with_path(dimensions, params)
+        return jax.tree_util.tree_map_with_path(kind, params)
 
     rates = learning_rates(config)
-    muon = optax.contrib.muon(
-        rates["muon"],
-        adam_learning_rate=rates["adam"],
-        adam_b2=0.98,
-        muon_weight_dimension_numbers=matrices,
-    )
-    return optax.chain(optax.clip_by_global_norm(config.clip), muon)
+    each = {
+        "muon": muon(rates["muon"]),
+        "adam": optax.adamw(rates["adam"], b2=0.98, weight_decay=0.0, nesterov=True),
+    }
+    return optax.chain(optax.clip_by_global_norm(config.clip), optax.partition(each, kinds))
 
 
 def init_params(config: ModelConfig, key: Array) -> dict[str, Any]:
@@ -198,6 +198,7 @@ def init_state(config: PretrainConfig, mesh: Mesh | None = None) -> TrainState:
       CheckpointError: if ``config.init`` names no weights.
       ValueError: if it names weights of another shape.
     """
+    params = None
     if config.init:
         model, params, _ = load_pretrained(config.init)
         wanted = config.model
@@ -205,15 +206,18 @@ def init_state(config: PretrainConfig, mesh: Mesh | None = None) -> TrainState:
         if model.config.max_side > wanted.max_side or like != wanted:
             raise ValueError(f"init: {config.init} is another model, {model.config}")
 
-    def start() -> TrainState:
-        fresh = init_params(
-            config.model, jax.random.fold_in(jax.random.key(config.seed), config.steps)
-        )
-        chosen = jax.tree.map(_overwrite, fresh, params) if config.init else fresh
-        return TrainState(jnp.int32(0), chosen, make_optimizer(config).init(chosen))
-
+    start = partial(initial_state, config, params)
     shardings = None if mesh is None else state_shardings(mesh, jax.eval_shape(start))
     return jax.jit(start, out_shardings=shardings)()
+
+
+def initial_state(config: PretrainConfig, start: dict[str, Any] | None = None) -> TrainState:
+    """The state before the first step, from the parameters of a decoder that may be smaller."""
+    params = init_params(
+        config.model, jax.random.fold_in(jax.random.key(config.seed), config.steps)
+    )
+    params = params if start is None else jax.tree.map(_overwrite, params, start)
+    return TrainState(jnp.int32(0), params, make_optimizer(config).init(params))
 
 
 def _overwrite(array: Array, start: Array) -> Array:
@@ -244,11 +248,21 @@ def pretrain_step(
 
     The state is donated.
     """
-    return call_kept(_step, state, config=config, bucket=bucket, mesh=mesh, for_hours=True)
+    return call_kept(compiled_step, state, config=config, bucket=bucket, mesh=mesh, for_hours=True)
+
+
+def microbatch_of(config: PretrainConfig, mesh: Mesh | None) -> int:
+    """Programs at a time, of a step on all devices: those asked for, else what suits them."""
+    if platform_of(mesh) == "cpu":
+        most, devices = 32, 1
+    else:
+        most, devices = 128, 1 if mesh is None else mesh.shape["data"]
+    share = config.batch_size // devices
+    return config.microbatch or devices * max(n for n in range(1, most + 1) if share % n == 0)
 
 
 @partial(jax.jit, static_argnames=("config", "bucket", "mesh"), donate_argnames="state")
-def _step(
+def compiled_step(
     state: TrainState, config: PretrainConfig, bucket: int, mesh: Mesh | None
 ) -> tuple[TrainState, dict[str, Array]]:
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
@@ -259,11 +273,16 @@ def _step(
         corner_key = jax.random.fold_in(key, config.batch_size)
         corner = jax.random.randint(corner_key, room.shape, 0, room + 1)
         task = dataclasses.replace(task, corner=corner)
-    most = 32 if jax.default_backend() == "cpu" else config.batch_size
-    divisors = (n for n in range(1, most + 1) if config.batch_size % n == 0)
-    microbatch = config.microbatch or max(divisors)
-    model, limit = Decoder(config.model), config.size_limits[bucket]
-    grads, metrics = program_gradients(model, state.params, task, program, limit, microbatch)
+    model, limit = Decoder(config.model, platform_of(mesh)), config.size_limits[bucket]
+    grads, metrics = program_gradients(
+        model,
+        state.params,
+        task,
+        program,
+        limit,
+        microbatch_of(config, mesh),
+        together=2 if model.on_cpu else 1,
+    )
     metrics["grad_norm"] = optax.tree.norm(grads)
     state = apply_gradients(state, grads, make_optimizer(config))
     metrics["param_norm"] = optax.tree.norm(state.params)
@@ -314,11 +333,11 @@ def _solved(
     """bool [EVAL_CHUNK, samples]: which sampled programs draw the held-out tasks from ``start``."""
     arrays = params, np.int32(start), np.float32(temperature)
     static = {"config": config, "bucket": bucket, "samples": samples, "mesh": mesh}
-    return call_kept(_solve_chunk, *arrays, for_hours=True, **static)
+    return call_kept(solve_chunk, *arrays, for_hours=True, **static)
 
 
 @partial(jax.jit, static_argnames=("config", "bucket", "samples", "mesh"))
-def _solve_chunk(
+def solve_chunk(
     params: dict[str, Any],
     start: Array,
     temperature: Array,
@@ -327,7 +346,7 @@ def _solve_chunk(
     samples: int,
     mesh: Mesh | None,
 ) -> Array:
-    model, limit = Decoder(config.model), config.size_limits[bucket]
+    model, limit = Decoder(config.model, platform_of(mesh)), config.size_limits[bucket]
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]
     key = jax.random.fold_in(jax.random.key(HELD_OUT_SEED), bucket)
     temperatures = jnp.full(samples, temperature)

@@ -131,11 +131,12 @@ def program_gradients(
     program: Array,
     size: int,
     microbatch: int,
+    together: int = 1,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """Gradient and metrics of ``program_loss`` with weights 1, ``microbatch`` programs at a time.
 
     B is a multiple of ``microbatch``. On a CPU a few programs at a time stay in its cache, and two
-    microbatches run side by side.
+    microbatches ``together`` run side by side; elsewhere they would only take memory.
     """
     weight = jnp.ones(microbatch)
 
@@ -151,7 +152,7 @@ def program_gradients(
 
     pairs = jax.tree.map(split, (task, program))
     zeros = (jax.tree.map(jnp.zeros_like, params), (jnp.zeros(SLOTS), jnp.zeros(SLOTS)))
-    (grads, sums), _ = jax.lax.scan(add, zeros, pairs, unroll=2)
+    (grads, sums), _ = jax.lax.scan(add, zeros, pairs, unroll=together)
     tokens = jnp.maximum(jnp.sum(sums[1]), 1.0)
     return jax.tree.map(lambda x: x / tokens, grads), _metrics(*sums)
 

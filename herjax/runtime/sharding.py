@@ -5,6 +5,7 @@ the matrices of the decoder (Megatron's layout: Shoeybi et al., 2019).
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -32,13 +33,19 @@ def parse_mesh(text: str) -> dict[str, int]:
     return {name: sizes.get(name, 1) for name in AXES}
 
 
-def make_mesh(sizes: dict[str, int] | None = None) -> Mesh:
+def make_mesh(
+    sizes: dict[str, int] | None = None, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
     """A mesh over the first devices, or with all of them on "data".
+
+    Args:
+      sizes: of the axes, as from ``parse_mesh``.
+      devices: those of this machine if None; they need not be here to compile for them.
 
     Raises:
       ValueError: if there are fewer devices than it needs.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     sizes = sizes or {"data": len(devices), "model": 1}
     shape = tuple(sizes[name] for name in AXES)
     if math.prod(shape) > len(devices):
@@ -48,6 +55,11 @@ def make_mesh(sizes: dict[str, int] | None = None) -> Mesh:
         )
     chosen = np.array(devices[: math.prod(shape)]).reshape(shape)
     return Mesh(chosen, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def platform_of(mesh: Mesh | None) -> str:
+    """What the devices of a mesh are: "cpu", "gpu" or "tpu"; without one, JAX's default."""
+    return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
 
 
 def state_shardings(mesh: Mesh, tree: Any, leading: tuple = ()) -> Any:

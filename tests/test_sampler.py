@@ -1,0 +1,48 @@
+"""The two loops that sample: turn by turn, as on CPUs, and some draws at a time."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from herjax.decoder import sampler
+from herjax.decoder.model import Decoder
+from herjax.decoder.sampler import sample
+from herjax.tasks.task import make_task, pad_task
+
+DRAWS, SIDE = 11, 6  # no multiple of DRAWS_AT_ONCE
+
+
+def sampled(tiny, platform, limits, keys):
+    """Samples of one batch of members, each with its own limit of draws."""
+    model = Decoder(tiny.model.config, platform)
+    grid = np.random.default_rng(3).integers(0, 10, (4, 5))
+    task, heat = pad_task(make_task(grid), SIDE), jnp.array([0.0, 0.7, 1.0, 2.0])
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(None, 0, 0))
+    def run(params, key, limit):
+        return sample(model, params, task, key, heat, DRAWS, SIDE * SIDE, limit=limit)
+
+    return jax.device_get(run(tiny.params, keys, limits))
+
+
+@pytest.mark.slow
+def test_both_loops_say_the_same(tiny):
+    """Programs that end early or are cut off, and limits inside a turn of the loop.
+
+    The choices are the same bit for bit, their log-probabilities but for rounding: slots that are
+    spelt out are fused with what is around them.
+    """
+    limits, keys = jnp.array([11, 8, 3, 1]), jax.random.split(jax.random.key(0), 4)
+    expected = sampled(tiny, "cpu", limits, keys)
+    used = [row.any(axis=(0, 2)).sum() for row in expected.log_probs != 0]
+    assert len({*used}) > 2
+    assert max(used) > sampler.DRAWS_AT_ONCE
+    found = sampled(tiny, "tpu", limits, keys)
+    assert np.array_equal(found.program, expected.program)
+    assert np.array_equal(found.tokens, expected.tokens)
+    assert np.array_equal(found.log_probs == 0, expected.log_probs == 0)
+    assert np.allclose(found.log_probs, expected.log_probs, rtol=1e-5, atol=1e-5)
