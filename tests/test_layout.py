@@ -19,8 +19,8 @@ ORDER = {
     ),
     "viewing": "story plotting report overview display",
     "commands": (
-        "flags door cli terminal progress facts results member numbers live_view summary her_adapt"
-        " pretrain show"
+        "flags door cli terminal progress facts results member events numbers live_view summary"
+        " her_adapt pretrain show"
     ),
 }
 # What a wing may import besides itself, ``stats`` and ``_version``.

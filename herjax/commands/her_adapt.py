@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 import herjax
-from herjax.commands import cli
+from herjax.commands import cli, events
 from herjax.commands.flags import FUNCTIONS, define_flags, read_flags, to_json
 from herjax.commands.live_view import LiveView
 from herjax.commands.member import Member, Writer, write_files
@@ -78,6 +78,7 @@ LEARNER = flags.DEFINE_enum(
 )
 define_flags(AdaptConfig())
 flags.adopt_module_key_flags(cli)  # into --help
+flags.adopt_module_key_flags(events)
 
 
 class Group:
@@ -98,7 +99,8 @@ class Group:
         self.epochs = np.zeros(len(members), int)
         self.seconds = np.zeros((len(members), 2))  # running, compiling
         self.begun_anew = 0  # epochs done in vain: numbers of checkpoints never fall
-        self.numbers = Numbers(self.population, [member.folder for member in members])
+        folders = [member.folder for member in members]
+        self.numbers = Numbers(self.population, folders, events.TENSORBOARD.value)
         saved = checkpoints.restore_latest(lambda info: self.population.like(info["members"]))
         self.resumed = saved is not None
         if saved is None:
@@ -323,6 +325,7 @@ def main(_):
         list_tasks()
         return
     config = read_flags(AdaptConfig.plain() if PLAIN.value else AdaptConfig(), flags.FLAGS)
+    events.require_tensorboard()
     is_set = TASK.value == "all" or TASK.value in cli.TASK_SETS
     many = SEEDS.value > 1 or is_set or "," in TASK.value
     # On CPUs one member is fastest on one device with all cores, many are on one device a core.
@@ -335,12 +338,12 @@ def main(_):
     name += f"-seed{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}"
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
     members = [
-        Member(task, seed, picture, workdir / f"{task}-seed{seed}")
+        Member(task, seed, picture, workdir / f"{task}-seed{seed}", "../report.html")
         for task, picture in pictures.items()
         for seed in seeds
     ]
     if len(members) == 1:
-        members = [members[0]._replace(folder=workdir)]
+        members = [members[0]._replace(folder=workdir, overview=None)]
     chosen = decoders(pictures, given)
     mesh = cli.mesh(len(members))  # before the folder is claimed: --mesh may be wrong
     check_fits(workdir, members, chosen, config, mesh)
