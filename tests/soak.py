@@ -12,6 +12,7 @@ import json
 import pathlib
 import random
 import re
+import resource
 import statistics
 import sys
 import threading
@@ -38,7 +39,6 @@ EVERY = 2.0  # seconds between two looks at the memory
 WARM = 600.0  # seconds after which memory is to stay as it is, or 40 % of a shorter run
 FULL = 20.0  # seconds that the disk is full
 MOST_GROWTH = 0.05
-PAGE = 4096  # bytes
 
 
 class Watched:
@@ -58,7 +58,7 @@ class Watched:
                 pages = int(pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
             except (OSError, IndexError):
                 return
-            self.memory.append((time.monotonic() - self.start, pages * PAGE))
+            self.memory.append((time.monotonic() - self.start, pages * resource.getpagesize()))
             time.sleep(EVERY)
 
     def wait(self, seconds):
@@ -127,6 +127,9 @@ class Soak:
 
     def second(self):
         """A second process is refused with the first one's number."""
+        while not self.holds_the_lock():
+            if self.watched.wait(0.1):
+                return False
         code, out, err = run("her_adapt", *self.arguments)
         if self.watched.process.poll() is not None:
             return False
@@ -134,6 +137,11 @@ class Soak:
         fits = code == 2 and err.startswith(expected) and len(err.splitlines()) == 1
         self.require(fits, f"a second process: {code}, {out}{err}")
         return True
+
+    def holds_the_lock(self):
+        path = self.workdir / NAME
+        text = path.read_text() if path.exists() else ""
+        return f'"pid": {self.watched.process.pid},' in text
 
     def full(self):
         """A full disk is waited for."""
@@ -189,25 +197,27 @@ def soak(workdir, minutes, seed, console):
     tiny = untrained(layers=2, program_layers=1)
     herjax.save_weights(weights, tiny.model.config, tiny.params, {"held_out": None})
     common = [*ADAPT, f"--checkpoint={weights}", programs]
-    for name in ("compiled", "measured"):
+    took = []
+    for name in ("compiled", "measured", "measured"):  # at last there is nothing to do
         begin = time.monotonic()
         alone = [*common, f"--seeds={FIRST}", f"--workdir={workdir / name}"]
         code, _, err = run("her_adapt", *alone)
         assert code == 0, err
-    seconds = time.monotonic() - begin
+        took.append(time.monotonic() - begin)
+    _, seconds, start_up = took
     seeds = max(round(FIRST * 0.35 * 60 * minutes / seconds), FIRST)
     common.append(f"--seeds={seeds}")
+    members = seeds * len(TASKS.split(","))
     console.print(
-        f"{seeds} seeds of {len(TASKS.split(','))} pictures, as {FIRST} take {seconds:.0f} s"
+        f"{members} adaptations; {FIRST} seeds took {seconds:.0f} s, {start_up:.0f} to start"
     )
 
     whole = Watched([*common, f"--workdir={workdir / 'whole'}"], workdir / "whole.log")
     while not whole.wait(60):
         pass
     assert whole.process.returncode == 0, whole.told()
-    took = whole.memory[-1][0]
     later, most, size = growth(whole.memory)
-    rows = [("undisturbed", f"{took / 60:.1f} min, {seeds * 5} adaptations", True)]
+    rows = [("undisturbed", f"{whole.memory[-1][0] / 60:.1f} min, {members} adaptations", True)]
     about = f"{size / 1e6:.0f} MB, then {100 * later:+.1f} %, at most {100 * most:+.1f} %"
     rows.append(("its memory", about, later <= MOST_GROWTH))
 
@@ -218,7 +228,7 @@ def soak(workdir, minutes, seed, console):
         begin = time.monotonic()
         arguments = [*common, f"--workdir={place / 'run'}"]
         disturbed = Soak(arguments, place / "run", place if mounted else None, seed)
-        disturbed.disturb(max(took / 15, 6.0))
+        disturbed.disturb(max(whole.memory[-1][0] / 15, 2 * start_up))
         rows.append(("disturbed", f"{(time.monotonic() - begin) / 60:.1f} min", True))
         rows += [(kind, f"{disturbed.tried[kind]} times", True) for kind in dict.fromkeys(KINDS)]
         if not mounted:

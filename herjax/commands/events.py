@@ -61,7 +61,7 @@ class EventFile:
     def append(self, lines: list[dict[str, Any]], pictures: Iterable[np.ndarray] = ()) -> None:
         """Add lines as of metrics.jsonl, and for each a picture int8 [R, C] if there are any."""
         waited = bool(self._pending)
-        drawn = list(pictures) or [None] * len(lines)
+        drawn: list[np.ndarray | None] = [*pictures] or [None] * len(lines)
         for line, picture in zip(lines, drawn, strict=True):
             self._pending += _records(line, self.step, picture)
         try:

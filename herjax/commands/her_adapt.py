@@ -298,14 +298,15 @@ def run(
 
 def check_fits(
     workdir: pathlib.Path,
-    members: list[Member],
+    pictures: dict[str, Picture],
+    seeds: int,
     chosen: dict[str, Pretrained],
     config: AdaptConfig,
     mesh: jax.sharding.Mesh,
 ) -> None:
     """ValueError with the numbers if the run would take more memory or disk than there is."""
-    shapes = [member.picture.target.shape for member in members]
-    decoders = [chosen[member.task] for member in members]
+    shapes = [picture.target.shape for picture in pictures.values()] * seeds
+    decoders = [chosen[task] for task in pictures] * seeds
     check_room(shapes, decoders, config, mesh=mesh, slots=SLOTS.value)
     slots, weights = SLOTS.value or 16 * mesh.size, SAVE_WEIGHTS.value
     check_disk(workdir, decoders, shapes, config, slots=slots, weights=weights)
@@ -337,6 +338,10 @@ def main(_):
     name = TASK.value if is_set else "+".join(pictures)
     name += f"-seed{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}"
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
+    chosen = decoders(pictures, given)
+    # Before the folder is claimed: --mesh may be wrong, or there may be too many members.
+    mesh = cli.mesh(len(pictures) * len(seeds))
+    check_fits(workdir, pictures, len(seeds), chosen, config, mesh)
     members = [
         Member(task, seed, picture, workdir / f"{task}-seed{seed}", "../report.html")
         for task, picture in pictures.items()
@@ -344,9 +349,6 @@ def main(_):
     ]
     if len(members) == 1:
         members = [members[0]._replace(folder=workdir, overview=None)]
-    chosen = decoders(pictures, given)
-    mesh = cli.mesh(len(members))  # before the folder is claimed: --mesh may be wrong
-    check_fits(workdir, members, chosen, config, mesh)
     with cli.claim(workdir, describe_run(pictures, seeds, chosen, config)) as lock:
         if not run(workdir, members, chosen, config, mesh, lock):
             cli.say(f"{workdir} holds this run already, done: nothing to do")
