@@ -21,7 +21,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from tests.command_line import ENVIRONMENT, run, start  # first: it keeps the environment
+from tests.command_line import ENVIRONMENT, start  # first: it keeps the environment
 
 # isort: split
 import herjax
@@ -74,6 +74,13 @@ class Watched:
         """What it has printed."""
         self.log.seek(self.begun)
         return self.log.read()
+
+
+def complete(arguments):
+    """Run a command, however long it takes; -> return code, standard output, standard error."""
+    process = start("her_adapt", *arguments, environment=ENVIRONMENT)
+    out, err = process.communicate()
+    return process.returncode, out, err
 
 
 def growth(memory):
@@ -130,7 +137,7 @@ class Soak:
         while not self.holds_the_lock():
             if self.watched.wait(0.1):
                 return False
-        code, out, err = run("her_adapt", *self.arguments)
+        code, out, err = complete(self.arguments)
         if self.watched.process.poll() is not None:
             return False
         expected = f"error: {self.workdir} is in use by process {self.watched.process.pid} on "
@@ -201,7 +208,7 @@ def soak(workdir, minutes, seed, console):
     for name in ("compiled", "measured", "measured"):  # at last there is nothing to do
         begin = time.monotonic()
         alone = [*common, f"--seeds={FIRST}", f"--workdir={workdir / name}"]
-        code, _, err = run("her_adapt", *alone)
+        code, _, err = complete(alone)
         assert code == 0, err
         took.append(time.monotonic() - begin)
     _, seconds, start_up = took

@@ -57,9 +57,9 @@ def recombined():
     return pages
 
 
-def test_a_member_leads_back_to_its_population(recombined, history):
+def test_a_member_leads_back_to_its_population(recombined, page):
     assert '<a href="../2.html">All adaptations of this run</a>' in recombined[2]
-    assert "All adaptations" not in page(history)
+    assert "All adaptations" not in page
 
 
 def draws_of(data, program):
