@@ -26,7 +26,7 @@ from rich.table import Table
 
 from tests import command_line, warm
 
-AREAS = ("options", "files", "library", "models", "programs", "results")
+AREAS = ("options", "files", "library", "models", "programs")
 MOST_SECONDS, LONGEST_WAIT, MOST_BYTES = 10.0, 120.0, 300_000_000
 SHOWN = 10
 
