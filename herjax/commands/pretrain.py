@@ -72,7 +72,8 @@ class Run:
             self.step, self.state, info = restored
             cli.say(f"resuming at step {self.step} of {config.steps}")
         self.saved, self.failed, self.terminal = self.step, False, Terminal()
-        self.snapshots: list[Callable[[], None]] = []  # that a full disk refused
+        # What writes those that are not written yet, by their folders.
+        self.snapshots: dict[pathlib.Path, Callable[[], None]] = {}
         path = workdir / "metrics.jsonl"
         self.lines = logged(path, info.get("metrics"), self.step)
         processes.on_first(lambda: records.write_lines(path, self.lines))
@@ -104,19 +105,18 @@ class Run:
 
     def write_snapshots(self) -> bool:
         """Write those that wait; False, after a warning, if one has to wait on."""
-        while self.snapshots:
+        for folder, write in list(self.snapshots.items()):
             reason = ""
             if processes.is_first():
                 try:
-                    self.snapshots[0]()
+                    write()
                 except OSError as error:
                     reason = error.strerror or str(error)
             if processes.anywhere(bool(reason)):
-                if not self.failed:
-                    log.warning("a snapshot is not written (%s): trying again", reason)
+                log.warning("%s is not written (%s): trying again", folder, reason)
                 self.failed = True
                 return False
-            self.snapshots.pop(0)
+            del self.snapshots[folder]
         return True
 
     def keep_up(self, stop: cli.StopSignals, console: Console) -> None:
@@ -134,7 +134,7 @@ class Run:
         snapshot = self.workdir / f"snapshot-{step}"
         if step in config.snapshots and not (snapshot / "config.json").exists():
             _, write = export(snapshot, config, self.state.params, step, self.mesh, stop)
-            self.snapshots.append(write)
+            self.snapshots[snapshot] = write
             self.write_snapshots()
 
     def advance(self, stop: cli.StopSignals, progress: Progress, bar: TaskID) -> None:
@@ -179,7 +179,7 @@ class Run:
                 self.advance(stop, progress, bar)
             model, params = self.workdir / "model", self.state.params
             result, write = export(model, config, params, self.step, self.mesh, stop)
-            for each in (*self.snapshots, write):
+            for each in (*self.snapshots.values(), write):
                 processes.on_first(each)
         self.log({"step": self.step, **result})
         cli.say(f"held-out: {cli.short(result)}", f"weights: {model}")

@@ -297,12 +297,12 @@ def full_at_a_snapshot():
         while process.poll() is None and not (workdir / "snapshot-1" / "config.json").exists():
             time.sleep(0.01)
         filler, told = fill(path), ""
-        while process.poll() is None and "a snapshot is not written" not in told:
+        while process.poll() is None and "snapshot-5 is not written" not in told:
             told += process.stderr.readline()
         filler.unlink()
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, told + err
-        assert "a snapshot is not written (No space left on device): trying again" in told
+        assert f"{workdir / 'snapshot-5'} is not written (No space left on device): trying" in told
         assert "Traceback" not in told + err
         whole = weights().parent / "whole-pretraining"
         code, _, err = run("pretrain", *arguments, f"--workdir={whole}")
