@@ -1,6 +1,6 @@
 """python -m experiments.her_adapt runs herjax/commands/her_adapt.py."""
 
-from herjax.commands import adapt
+from herjax_commands import adapt
 
 if __name__ == "__main__":
     adapt()

@@ -1,6 +1,6 @@
 """python -m experiments.plan runs herjax/commands/plan.py."""
 
-from herjax.commands import plan
+from herjax_commands import plan
 
 if __name__ == "__main__":
     plan()

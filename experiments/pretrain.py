@@ -1,6 +1,6 @@
 """python -m experiments.pretrain runs herjax/commands/pretrain.py."""
 
-from herjax.commands import pretrain
+from herjax_commands import pretrain
 
 if __name__ == "__main__":
     pretrain()

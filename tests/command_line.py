@@ -12,7 +12,6 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-
 ENVIRONMENT = {**os.environ}  # before a test changes it
 
 
@@ -24,9 +23,8 @@ def start(module, *arguments, package="experiments", environment=os.environ, **s
         [sys.executable, "-m", f"{package}.{module}", *map(str, arguments)],
         cwd=ROOT,
         env=environment,
-        stdout=subprocess.PIPE,
         text=True,
-        **{"stderr": subprocess.PIPE, **streams},
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
     )
 
 

@@ -3,8 +3,12 @@
 import collections
 import importlib
 import pathlib
+import subprocess
+import sys
 
 import pytest
+
+from tests.command_line import ENVIRONMENT, ROOT
 
 MODULES = sorted(
     path.stem
@@ -46,6 +50,15 @@ def test_battery(case, tally):
     failed[case.area] += 1
     case.check()
     failed[case.area] -= 1
+
+
+@pytest.mark.slow
+def test_what_is_refused_takes_little_time_and_memory(capsys):
+    command = [sys.executable, "-m", "tests.refusals"]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    with capsys.disabled():
+        print("", done.stdout, sep="\n")
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_two_cases_have_a_name():

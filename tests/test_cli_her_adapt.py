@@ -4,6 +4,7 @@ import io
 import json
 import re
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import pytest
 import herjax
 from herjax.commands import her_adapt
 from herjax.commands.named_tasks import chosen_tasks
+from herjax.runtime import records
 from tests import referee
 from tests.command_line import contents, run, run_quickly, start, stop_once, without_times
+from tests.test_numbers import read_events
 
 FILES = (
     "best_predictions.png",
@@ -80,6 +83,31 @@ def test_her_adapt_stopped_and_continued_ends_the_same(adapted, tmp_path):
     assert without_times(workdir / "result.json") == without_times(uninterrupted / "result.json")
     for name in FILES:
         assert (workdir / name).read_bytes() == (uninterrupted / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_event_files_have_every_epoch_once_whatever_stops_the_run(adapted, tmp_path, seeds):
+    pytest.importorskip("tensorboardX")
+    workdir = tmp_path / "run"
+    arguments = [*adapted[1], "--tensorboard", "--save_every=0", "--max_epochs=40"]
+    arguments += [f"--seeds={seeds}", "--slots=2", f"--workdir={workdir}"]
+    process = start("her_adapt", *arguments)
+    while len(list(workdir.rglob("*tfevents*"))) < min(seeds, 2) and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    code, _, err = run("her_adapt", *arguments)
+    assert (code, err) == (0, "")
+    files = list(workdir.rglob("*tfevents*"))
+    assert len(files) == seeds
+    for file in files:
+        lines = records.read_lines(file.parent / "metrics.jsonl")
+        found = read_events(file.parent)
+        assert [step for step, _, _ in found] == [line["epoch"] for line in lines]
+        for (_, told, picture), line in zip(found, lines):
+            assert told["best_accuracy"] == pytest.approx(line["best_accuracy"])
+            assert picture.size == (8 * 20, 6 * 20)
 
 
 def test_her_adapt_keeps_a_finished_run_and_refuses_another_in_its_folder(adapted):

@@ -1,11 +1,12 @@
 """Bad input, and the small commands."""
 
 import json
+import time
 
 import pytest
 
 import herjax
-from tests.command_line import contents, run, run_quickly
+from tests.command_line import contents, run, run_quickly, start
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,22 @@ def test_show_draws_step_by_step(tmp_path):
     program.write_text(program.read_text().replace("(0, 1)", "(0, 2)"))
     code, _, err = run_quickly("show", program)
     assert (code, err) == (2, "error: line 3: point = 2 is out of range, allowed 0 .. 1\n")
+
+
+@pytest.mark.slow
+def test_the_first_of_25_draws_is_soon_there(tmp_path):
+    program = tmp_path / "program.py"
+    draws = [f"    draw_pixel(img, point=({i // 5}, {i % 5}), color=3)\n" for i in range(25)]
+    program.write_text("def task(img):\n" + "".join(draws) + "    return img\n")
+    begin = time.monotonic()
+    process = start("show", program)
+    while not (line := process.stdout.readline()).startswith("1/25 draw_pixel"):
+        assert line, process.communicate()
+    seconds = time.monotonic() - begin
+    out, _ = process.communicate()
+    assert "25/25 draw_pixel" in out
+    print(f"first draw after {seconds:.2f} s, all after {time.monotonic() - begin:.2f} s")
+    assert seconds < 5
 
 
 def test_list_tasks():

@@ -1,15 +1,12 @@
 """SIGKILL at random moments: the same command ends with the same bytes as an undisturbed run."""
 
-import json
 import random
-import re
-import subprocess
 import time
 
 import pytest
 
-from herjax.commands.results import SUMS
-from tests.command_line import run, start, without_times
+from tests.command_line import run, start
+from tests.outcome import outcome
 
 PRETRAIN = ["--preset=tiny", "--size_limits=36", "--snapshots=10", "--steps=60"]
 PRETRAIN += ["--checkpoint_every=5", "--eval_every=20", "--eval_tasks=16", "--final_eval_tasks=16"]
@@ -29,27 +26,6 @@ KINDS = {
         [*ADAPT, "--task=9-squares,9-vertical-lines", "--seeds=2", "--slots=2", "--max_epochs=24"],
     ),
 }
-# Of a report.html: the last column of a population's, and what is told of the run.
-SECONDS = re.compile(rb'<td class="n">[\d.]+(?=\n)|<dl id="facts">.*?</dl>', re.S)
-
-
-def outcome(folder):
-    """What a run leaves behind that must not depend on its interruptions, by file name."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if not path.is_file() or name.startswith("checkpoints"):
-            continue
-        if path.name == SUMS:  # of files that hold seconds, too: they must fit them
-            command = ["sha256sum", "--check", "--strict", "--quiet", SUMS]
-            assert subprocess.run(command, cwd=path.parent).returncode == 0
-            continue
-        json_file = path.suffix in (".json", ".jsonl") and path.name != "run.json"
-        if path.name == "config.json":
-            found[name] = json.loads(path.read_text())
-        else:
-            found[name] = without_times(path) if json_file else SECONDS.sub(b"", path.read_bytes())
-    return found
 
 
 @pytest.mark.slow

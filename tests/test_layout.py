@@ -22,8 +22,8 @@ ORDER = {
     ),
     "viewing": "story plotting report overview display",
     "commands": (
-        "flags door cli named_tasks terminal progress facts results member numbers live_view"
-        " summary shortening her_adapt pretrain plan show"
+        "flags door cli named_tasks terminal progress facts results member events numbers"
+        " live_view summary shortening her_adapt pretrain plan show"
     ),
 }
 # What a wing may import besides itself, ``stats`` and ``_version``.

@@ -1,10 +1,14 @@
+import io
 import json
+import struct
+import sys
 import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from herjax.commands import numbers
+from herjax.commands import events, numbers
 from herjax.commands.numbers import Numbers, to_lines
 from herjax.learning.config import AdaptConfig
 from herjax.learning.population import Advance
@@ -24,6 +28,7 @@ def make_history():
     history |= {name: drawn.random(shape, np.float32) for name in ("draws", "loss")}
     history["accuracy"] = drawn.random((*shape, 6), np.float32)
     history["loss"][0, 3] = np.nan
+    history["best_picture"] = drawn.integers(0, 10, (*shape, 4, 4), np.int8)
     return types.SimpleNamespace(**history)
 
 
@@ -33,7 +38,10 @@ def population():
     state = types.SimpleNamespace(history=make_history())
     members = np.array([2, 0], np.int32)
     mesh = make_mesh({"data": 1, "model": 1})
-    return types.SimpleNamespace(state=state, members=members, config=CONFIG, mesh=mesh)
+    shapes = [(2, 3), (4, 4), (3, 2)]
+    return types.SimpleNamespace(
+        state=state, members=members, config=CONFIG, mesh=mesh, shapes=shapes
+    )
 
 
 def row(population, slot, epoch):
@@ -131,3 +139,100 @@ def test_what_a_full_disk_refuses_comes_with_the_next_chunk(population, tmp_path
     writer.append([advance(population, 2, 2)], np.array([0, 0, 1]), np.zeros((MEMBERS, 2)))
     assert without_seconds(folders[2] / "metrics.jsonl") == whole(population, 0, 2)
     assert numbers.NAME == "metrics.jsonl"
+
+
+def read_events(folder):
+    """The events of all files of a folder, in their order: (step, numbers, picture or None)."""
+    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
+    masked = pytest.importorskip("tensorboardX.record_writer").masked_crc32c
+    found = []
+    for path in sorted(folder.glob("*tfevents*")):
+        data = path.read_bytes()
+        while data:
+            length, check = struct.unpack("<QI", data[:12])
+            assert check == masked(data[:8])
+            body, (check,) = data[12 : 12 + length], struct.unpack("<I", data[12 + length :][:4])
+            assert check == masked(body)
+            found.append(event_pb2.Event.FromString(body))
+            data = data[16 + length :]
+    assert found[0].file_version == "brain.Event:2"
+    assert all(not event.file_version for event in found[1:])
+    told = []
+    for event in found[1:]:
+        values = {value.tag: value for value in event.summary.value}
+        image = values.pop("best_picture", None)
+        if image is not None:
+            told[-1][2] = Image.open(io.BytesIO(image.image.encoded_image_string))
+            assert told[-1][0] == event.step
+        else:
+            told.append([event.step, {n: v.simple_value for n, v in values.items()}, None])
+    return told
+
+
+def check_events(folder, population, slot, epochs):
+    """The events must be those of the first epochs, each once, from the history."""
+    expected, found = whole(population, slot, epochs), read_events(folder)
+    assert [step for step, _, _ in found] == list(range(epochs))
+    height, width = population.shapes[int(population.members[slot])]
+    for (step, told, picture), line in zip(found, expected, strict=True):
+        del line["epoch"]
+        told.pop("seconds", None)
+        assert told == pytest.approx({n: float(v) for n, v in line.items() if v is not None})
+        scale = events.SIDE // max(height, width)
+        assert picture.size == (width * scale, height * scale)
+        cells = np.asarray(picture)[scale // 2 :: scale, scale // 2 :: scale]
+        drawn = population.state.history.best_picture[slot, step, :height, :width]
+        assert np.array_equal(cells, events.RGB[drawn])
+
+
+def test_event_files_hold_the_numbers_and_the_best_picture_of_every_epoch(population, tmp_path):
+    pytest.importorskip("tensorboardX")
+    folders = [tmp_path / str(member) for member in range(MEMBERS)]
+    writer = Numbers(population, folders, events=True)
+    writer.resume(np.zeros(MEMBERS, int), set())
+    before = np.zeros(MEMBERS, int)
+    for ends in ({2: 8, 0: 8}, {2: 9, 0: 12}):  # a chunk, one epoch, and one that ends
+        advances = [advance(population, m, end, ended=end == 12) for m, end in ends.items()]
+        writer.append(advances, before, np.zeros((MEMBERS, 2)))
+        before = np.array([ends[0], 0, ends[2]])
+    check_events(folders[2], population, 0, 9)
+    check_events(folders[0], population, 1, 12)
+    assert not folders[1].exists()
+
+
+def test_a_run_that_continues_has_no_step_twice(population, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboardX")
+    folders = [tmp_path / str(member) for member in range(MEMBERS)]
+    first = Numbers(population, folders, events=True)
+    first.append([advance(population, 2, 7)], np.zeros(MEMBERS, int), np.zeros((MEMBERS, 2)))
+    (folders[2] / "events.out.tfevents.7.mine").write_bytes(b"")
+    monkeypatch.setattr(events.time, "time", lambda: 2e9)
+    again = Numbers(population, folders, events=True)
+    again.resume(np.array([0, 0, 5]), {0})  # a kill came after the checkpoint
+    again.append([advance(population, 2, 6)], np.array([0, 0, 5]), np.zeros((MEMBERS, 2)))
+    check_events(folders[2], population, 0, 6)
+    names = sorted(path.name for path in folders[2].glob("*tfevents*"))
+    assert names == ["events.out.tfevents.2000000000.herjax", "events.out.tfevents.7.mine"]
+
+
+def test_events_that_a_full_disk_refuses_come_with_the_next_ones(population, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboardX")
+    folders = [tmp_path / str(member) for member in range(MEMBERS)]
+    writer = Numbers(population, folders, events=True)
+    with monkeypatch.context() as full:
+        full.setattr("pathlib.Path.open", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "x")))
+        writer.append([advance(population, 2, 1)], np.zeros(MEMBERS, int), np.zeros((MEMBERS, 2)))
+        with pytest.raises(OSError):
+            writer.flush(2)
+    writer.append([advance(population, 2, 2)], np.array([0, 0, 1]), np.zeros((MEMBERS, 2)))
+    check_events(folders[2], population, 0, 2)
+
+
+def test_without_its_package_one_line_says_which_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    monkeypatch.setattr(events, "TENSORBOARD", types.SimpleNamespace(value=True))
+    with pytest.raises(ValueError, match=r"pip install herjax\[tensorboard\]") as told:
+        events.require_tensorboard()
+    assert len(str(told.value).splitlines()) == 1
+    monkeypatch.setattr(events, "TENSORBOARD", types.SimpleNamespace(value=False))
+    events.require_tensorboard()

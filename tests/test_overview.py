@@ -13,7 +13,7 @@ from herjax.commands.facts import command_line, run_facts
 from herjax.tasks.palette import PALETTE
 from herjax.viewing.overview import Ended, make_overview, solved_shares, thumbnail
 from tests.browser import WIDTHS, opened, violations
-from tests.test_kill import SECONDS
+from tests.outcome import SECONDS
 
 RNG = np.random.default_rng(0)
 TARGET = RNG.integers(0, 10, (3, 5))

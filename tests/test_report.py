@@ -52,8 +52,14 @@ def recombined():
         history = make_history(RECOMBINED[:epochs], target, **known)
         facts = {"seconds": "1.5 seconds", "command": "herjax-adapt --task='a <b>'"}
         rows = {"sampled": SAMPLED, "kept": KEPT}
-        pages[epochs] = make_report(TITLE, picture, history, of(0, 1), {}, **rows, facts=facts)
+        more = {"facts": facts, "overview": f"../{epochs}.html"}
+        pages[epochs] = make_report(TITLE, picture, history, of(0, 1), {}, **rows, **more)
     return pages
+
+
+def test_a_member_leads_back_to_its_population(recombined, page):
+    assert '<a href="../2.html">All adaptations of this run</a>' in recombined[2]
+    assert "All adaptations" not in page
 
 
 def draws_of(data, program):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import herjax
+from herjax.learning import room
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import init_adaptation
 from herjax.learning.room import (
@@ -90,6 +91,13 @@ def test_the_disk_is_asked_of_a_folder_that_is_not_there(tiny, tmp_path):
     check_disk(tmp_path / "a" / "b", *run)
     with pytest.raises(ValueError, match=f"of disk at {tmp_path}, there are 0.0 GB"):
         check_disk(tmp_path / "a" / "b", *run, free=10**6)
+
+
+def test_a_decoder_that_all_members_share_is_asked_once(tiny, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(room, "weight_bytes", lambda decoder: asked.append(decoder) or 4)
+    check_disk(tmp_path, [tiny] * 1000, [(7, 7)] * 1000, AdaptConfig(), free=10**12)
+    assert asked == [tiny]
 
 
 def test_the_memory_of_this_machine_is_known():

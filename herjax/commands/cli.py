@@ -261,17 +261,37 @@ class Stopwatch:
         return max(whole - compiling, 0.0), compiling
 
 
+def called() -> str | None:
+    """The console script that this process is, such as herjax-adapt; None for a module."""
+    name = pathlib.Path("".join(sys.orig_argv[1:2])).name
+    return name if name.startswith("herjax-") else None
+
+
+def name_as_called() -> None:
+    """Let the help of this command name it as it was called."""
+    if name := called():
+        main, module = sys.modules["__main__"], pathlib.Path(sys.argv[0]).stem
+        main.__doc__ = (main.__doc__ or "").replace(f"python -m experiments.{module}", name)
+
+
 def run(main, positional: bool = False) -> None:
     """``app.run`` with bad input as one line; only ``positional`` takes arguments without names."""
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("orbax").setLevel(logging.ERROR)
+    name_as_called()
 
     def guarded(arguments):
         if len(arguments) > 1 and not positional:
             fail(f"unexpected argument {arguments[1]!r}")
         try:
+            # Until here Ctrl-C ends the process; from now on there may be locks to give back.
+            if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             keep_programs()
             return main(arguments)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
         except (MemoryError, RecursionError, jax.errors.JaxRuntimeError) as error:
             fail(f"{type(error).__name__}: {error}".splitlines()[0])
         except (CheckpointError, ProcessError, ValueError, OSError, FloatingPointError) as error:

@@ -1,8 +1,10 @@
 """Before a command: its options parsed, and one line for what does not parse."""
 
 import math
+import os
 import pathlib
 import re
+import signal
 import sys
 from typing import NoReturn
 
@@ -47,6 +49,9 @@ def parse(arguments: list[str]) -> list[str]:
                 raise ValueError(f"--{name} must be finite, got {value}")
     except SystemExit:  # absl's, after --help
         sys.exit(0)
+    except BrokenPipeError:  # its reader has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except flags.UnrecognizedFlagError as error:
         known = [name for name in flags.FLAGS if len(name) > 1]
         given = str(error.flagname)

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 import herjax
-from herjax.commands import cli
+from herjax.commands import cli, events
 from herjax.commands.flags import FUNCTIONS, define_flags, read_flags, to_json
 from herjax.commands.live_view import LiveView
 from herjax.commands.member import Member, Writer, write_files
@@ -105,6 +105,7 @@ LEARNER = flags.DEFINE_enum(
 )
 define_flags(AdaptConfig())
 flags.adopt_module_key_flags(cli)  # into --help
+flags.adopt_module_key_flags(events)
 
 
 class Group:
@@ -125,7 +126,8 @@ class Group:
         self.epochs = np.zeros(len(members), int)
         self.seconds = np.zeros((len(members), 2))  # running, compiling
         self.begun_anew = 0  # epochs done in vain: numbers of checkpoints never fall
-        self.numbers = Numbers(self.population, [member.folder for member in members])
+        folders = [member.folder for member in members]
+        self.numbers = Numbers(self.population, folders, events.TENSORBOARD.value)
         saved = checkpoints.restore_latest(lambda info: self.population.like(info["members"]))
         self.resumed = saved is not None
         if saved is None:
@@ -324,14 +326,15 @@ def run(
 
 def check_fits(
     workdir: pathlib.Path,
-    members: list[Member],
+    pictures: dict[str, Picture],
+    seeds: int,
     chosen: dict[str, Pretrained],
     config: AdaptConfig,
     mesh: jax.sharding.Mesh,
 ) -> None:
     """ValueError with the numbers if the run would take more memory or disk than there is."""
-    shapes = [member.picture.target.shape for member in members]
-    decoders = [chosen[member.task] for member in members]
+    shapes = [picture.target.shape for picture in pictures.values()] * seeds
+    decoders = [chosen[task] for task in pictures] * seeds
     check_room(shapes, decoders, config, mesh=mesh, slots=SLOTS.value)
     slots, weights = SLOTS.value or 16 * mesh.size, SAVE_WEIGHTS.value
     check_disk(workdir, decoders, shapes, config, slots=slots, weights=weights)
@@ -352,6 +355,7 @@ def main(_):
         list_tasks()
         return
     config = read_flags(AdaptConfig.plain() if PLAIN.value else AdaptConfig(), flags.FLAGS)
+    events.require_tensorboard()
     is_set = TASK.value == "all" or TASK.value in TASK_SETS
     many = SEEDS.value > 1 or is_set or "," in TASK.value
     # On CPUs one member is fastest on one device with all cores, many are on one device a core.
@@ -363,16 +367,17 @@ def main(_):
     name = TASK.value if is_set else "+".join(pictures)
     name += f"-seed{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}"
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
+    chosen = decoders(pictures, given)
+    # Before the folder is claimed: --mesh may be wrong, or there may be too many members.
+    mesh = cli.mesh(len(pictures) * len(seeds))
+    check_fits(workdir, pictures, len(seeds), chosen, config, mesh)
     members = [
-        Member(task, seed, picture, workdir / f"{task}-seed{seed}")
+        Member(task, seed, picture, workdir / f"{task}-seed{seed}", "../report.html")
         for task, picture in pictures.items()
         for seed in seeds
     ]
     if len(members) == 1:
-        members = [members[0]._replace(folder=workdir)]
-    chosen = decoders(pictures, given)
-    mesh = cli.mesh(len(members))  # before the folder is claimed: --mesh may be wrong
-    check_fits(workdir, members, chosen, config, mesh)
+        members = [members[0]._replace(folder=workdir, overview=None)]
     with cli.claim(workdir, describe_run(pictures, seeds, chosen, config)) as lock:
         if not run(workdir, members, chosen, config, mesh, lock):
             cli.say(f"{workdir} holds this run already, done: nothing to do")

@@ -44,6 +44,7 @@ class Member(NamedTuple):
     seed: int
     picture: Picture
     folder: pathlib.Path  # of its files
+    overview: str | None = None  # address of the population's report, from its own
 
 
 class Writer:
@@ -155,6 +156,7 @@ def write_files(
         kept=config.kept,
         facts=run_facts(values),
         limit=config.draws(picture.target.size),
+        overview=member.overview,
     )
     write_atomically(folder / "report.html", page.encode())
     write_atomically(folder / "solution.py", format_script(result.program, picture.input).encode())

@@ -1,7 +1,8 @@
 """metrics.jsonl: the numbers of every epoch of a member, a line each, while it runs.
 
 The file is never believed: when a run is continued it is written anew from the checkpoint, whose
-history has checksums. Only the seconds are taken from it.
+history has checksums. Only the seconds are taken from it. With --tensorboard the same goes into
+event files, with the best picture of every epoch.
 """
 
 import itertools
@@ -16,6 +17,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
+from herjax.commands.events import EventFile
 from herjax.learning.config import AdaptConfig
 from herjax.learning.population import CHUNK, Advance, Population
 from herjax.runtime import processes, records
@@ -51,24 +53,28 @@ def _history(history: dict[str, Array], slot: Array, mesh: Mesh) -> dict[str, Ar
 class Numbers:
     """Writes the metrics.jsonl of the members of a population, on the first process."""
 
-    def __init__(self, population: Population, folders: list[pathlib.Path]):
-        """``folders``: of each member."""
+    def __init__(self, population: Population, folders: list[pathlib.Path], events: bool = False):
+        """``folders``: of each member. ``events``: write event files, too."""
         self.population, self.config = population, population.config
+        self.names = (*FIELDS, "best_picture") if events else FIELDS
         self._files = [records.Appender(folder / NAME) for folder in folders]
+        self._events = [EventFile(folder, "epoch") for folder in folders] if events else None
 
     def resume(self, epochs: np.ndarray, ended: set[int]) -> None:
         """Make every file what it was after ``epochs`` (int [M]); those of ``ended`` are left."""
         population = self.population
         slots = {int(member): slot for slot, member in enumerate(population.members)}
-        for member, file in enumerate(self._files):
+        for member in range(len(self._files)):
             if member in ended:
                 continue
-            lines = []
+            lines, pictures = [], np.zeros((0, 1, 1), np.int8)
             if member in slots and epochs[member]:
                 found = call_kept(_history, self._fields(), slots[member], mesh=population.mesh)
                 rows = jax.tree.map(lambda leaf, end=epochs[member]: leaf[:end], found)
-                lines = to_lines(jax.device_get(rows), 0, 0, self.config)
-            processes.on_first(partial(_rewrite, file.path, lines))
+                rows = jax.device_get(rows)
+                lines = to_lines(rows, 0, 0, self.config)
+                pictures = self._pictures(member, rows)
+            processes.on_first(partial(self._rewrite, member, lines, pictures))
 
     def append(self, advances: list[Advance], before: np.ndarray, seconds: np.ndarray) -> None:
         """The lines of a chunk.
@@ -89,6 +95,8 @@ class Numbers:
             for i, line in enumerate(lines, start=1):
                 line["seconds"] = round(float(begin + (end - begin) * i / len(lines)), 3)
             self._files[member].append(*lines)
+            if self._events is not None:
+                self._events[member].append(lines, self._pictures(member, mine))
 
     def flush(self, member: int) -> None:
         """Append what a full disk refused; the member has ended.
@@ -97,11 +105,25 @@ class Numbers:
           OSError: if it still does.
         """
         self._files[member].flush()
+        if self._events is not None:
+            self._events[member].flush()
+
+    def _rewrite(self, member: int, lines: list[dict[str, Any]], pictures: np.ndarray) -> None:
+        _rewrite(self._files[member].path, lines)
+        if self._events is not None:
+            self._events[member].rewrite(lines, pictures)
+
+    def _pictures(self, member: int, rows: dict[str, np.ndarray]) -> np.ndarray:
+        """The best picture of every epoch, int8 [epochs, R, C]; none if nobody wants them."""
+        if self._events is None:
+            return np.zeros((0, 1, 1), np.int8)
+        height, width = self.population.shapes[member]
+        return rows["best_picture"][:, :height, :width]  # without the padding of the canvas
 
     def _fields(self) -> dict[str, Array]:
         assert self.population.state is not None
         history = self.population.state.history
-        return {name: getattr(history, name) for name in FIELDS}
+        return {name: getattr(history, name) for name in self.names}
 
     def _of_chunk(self, advances: list[Advance], before: np.ndarray) -> dict[int, dict]:
         """The rows of every member's chunk, NumPy [epochs of it, ...], by member."""
@@ -110,9 +132,9 @@ class Numbers:
         for a in advances:
             done = slice(int(before[a.member]), a.epoch)
             if done.stop == done.start + 1:
-                found[a.member] = {n: np.asarray(getattr(a.last, n))[None] for n in FIELDS}
+                found[a.member] = {n: np.asarray(getattr(a.last, n))[None] for n in self.names}
             elif a.ended is not None:
-                whole = {name: getattr(a.ended.history, name) for name in FIELDS}
+                whole = {name: getattr(a.ended.history, name) for name in self.names}
                 found[a.member] = {n: leaf[done] for n, leaf in jax.device_get(whole).items()}
             else:
                 longer.append(a)

@@ -8,8 +8,10 @@ import math
 import pathlib
 import signal
 import time
+from collections.abc import Callable
 
 import jax
+import numpy as np
 from absl import flags
 from rich.console import Console
 from rich.progress import (
@@ -21,7 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from herjax.commands import cli
+from herjax.commands import cli, events
 from herjax.commands.flags import define_flags, read_flags, to_json
 from herjax.commands.results import digest, logged, set_aside
 from herjax.commands.terminal import Terminal
@@ -47,6 +49,7 @@ PRESET = flags.DEFINE_enum("preset", "base", sorted(PRESETS), "Configuration to 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 define_flags(PretrainConfig())
 flags.adopt_module_key_flags(cli)  # into --help
+flags.adopt_module_key_flags(events)
 
 
 class Run:
@@ -69,10 +72,16 @@ class Run:
             self.step, self.state, info = restored
             cli.say(f"resuming at step {self.step} of {config.steps}")
         self.saved, self.failed, self.terminal = self.step, False, Terminal()
+        # What writes those that are not written yet, by their folders.
+        self.snapshots: dict[pathlib.Path, Callable[[], None]] = {}
         path = workdir / "metrics.jsonl"
         self.lines = logged(path, info.get("metrics"), self.step)
         processes.on_first(lambda: records.write_lines(path, self.lines))
         self.log_file = records.Appender(path)
+        self.events = events.EventFile(workdir, "step") if events.TENSORBOARD.value else None
+        if self.events is not None:
+            wanted = self.events
+            processes.on_first(lambda: wanted.rewrite(self.lines))
         self.evaluated = {line["step"] for line in self.lines if "pass@1" in line}
         self.clock = time.monotonic(), self.step  # since when, and which step, the rate is measured
 
@@ -81,22 +90,38 @@ class Run:
         self.lines.append(line)
         if processes.is_first():
             self.log_file.append(line)
+            if self.events is not None:
+                self.events.append([line])
 
     def save(self) -> bool:
         """Write a checkpoint of this step; False, after a warning, if that fails."""
+        written = self.write_snapshots()  # a run that continues from here makes them no more
         info = {"metrics": {"lines": len(self.lines), "sha256": digest(self.lines)}}
-        if self.checkpoints.try_save(self.step, self.state, info):
-            self.saved, self.failed = self.step, False
-        else:
-            self.failed = True
-        return not self.failed
+        saved = self.checkpoints.try_save(self.step, self.state, info)
+        if saved:
+            self.saved = self.step
+        self.failed = not (saved and written)
+        return saved
+
+    def write_snapshots(self) -> bool:
+        """Write those that wait; False, after a warning, if one has to wait on."""
+        for folder, write in list(self.snapshots.items()):
+            reason = ""
+            if processes.is_first():
+                try:
+                    write()
+                except OSError as error:
+                    reason = error.strerror or str(error)
+            if processes.anywhere(bool(reason)):
+                log.warning("%s is not written (%s): trying again", folder, reason)
+                self.failed = True
+                return False
+            del self.snapshots[folder]
+        return True
 
     def keep_up(self, stop: cli.StopSignals, console: Console) -> None:
-        """Whatever is due at this step: a snapshot, an evaluation, a checkpoint."""
+        """Whatever is due at this step: an evaluation, a checkpoint, a snapshot."""
         config, step = self.config, self.step
-        snapshot = self.workdir / f"snapshot-{step}"
-        if step in config.snapshots and not (snapshot / "config.json").exists():
-            export(snapshot, config, self.state.params, step, self.mesh, stop)
         if evaluates(config, step) and step not in self.evaluated:
             result = evaluate(self.state.params, config, config.eval_tasks, mesh=self.mesh)
             self.log({"step": step, **result})
@@ -106,6 +131,11 @@ class Run:
         due = due or (self.failed and step % config.log_every == 0)
         if step > self.saved and (due or step in (config.steps, *config.snapshots)):
             self.save()
+        snapshot = self.workdir / f"snapshot-{step}"
+        if step in config.snapshots and not (snapshot / "config.json").exists():
+            _, write = export(snapshot, config, self.state.params, step, self.mesh, stop)
+            self.snapshots[snapshot] = write
+            self.write_snapshots()
 
     def advance(self, stop: cli.StopSignals, progress: Progress, bar: TaskID) -> None:
         """One step, its metrics, and a look at whether to stop."""
@@ -148,7 +178,9 @@ class Run:
                     break
                 self.advance(stop, progress, bar)
             model, params = self.workdir / "model", self.state.params
-            result = export(model, config, params, self.step, self.mesh, stop)
+            result, write = export(model, config, params, self.step, self.mesh, stop)
+            for each in (*self.snapshots.values(), write):
+                processes.on_first(each)
         self.log({"step": self.step, **result})
         cli.say(f"held-out: {cli.short(result)}", f"weights: {model}")
 
@@ -209,8 +241,11 @@ def export(
     step: int,
     mesh: jax.sharding.Mesh,
     stop: cli.StopSignals,
-) -> dict:
-    """Evaluate and write the weights, and in config.json how they were made; -> evaluation."""
+) -> tuple[dict, Callable[[], None]]:
+    """Evaluate; -> evaluation, and what writes the weights, and in config.json how they were made.
+
+    To be called on the first process, then or later.
+    """
     result = evaluate(params, config, config.final_eval_tasks, mesh=mesh)
     if stop.came():
         stop.leave(f"saved at step {step}, its evaluation not done")
@@ -223,14 +258,15 @@ def export(
         "versions": cli.versions(),
         "device": jax.devices()[0].device_kind,
     }
-    params = jax.device_put(params, replicated(mesh))
-    processes.on_first(lambda: save_weights(folder, config.model, params, info))
-    return result
+    # On the host: the next step takes the arrays of this one over.
+    params = jax.tree.map(np.array, jax.device_put(params, replicated(mesh)))
+    return result, lambda: save_weights(folder, config.model, params, info)
 
 
 def main(_):
     """Pretrain as the flags say."""
     config = read_flags(PRESETS[PRESET.value], flags.FLAGS)
+    events.require_tensorboard()
     cli.use_devices()
     workdir, mesh = pathlib.Path(WORKDIR.value), cli.mesh()
     if config.batch_size % mesh.shape["data"]:

@@ -43,7 +43,8 @@ DELAY = flags.DEFINE_float(
 def main(arguments):
     """Draw the program that the command line names."""
     if len(arguments) != 2:
-        raise ValueError("give one program: python -m experiments.show PROGRAM.py")
+        name = cli.called() or "python -m experiments.show"
+        raise ValueError(f"give one program: {name} PROGRAM.py")
     source = read_source(arguments[1])
     canvas = read_input(source, arguments[1])
     program = herjax.parse_program(source, *canvas.shape)

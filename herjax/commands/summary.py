@@ -3,14 +3,13 @@
 import os
 import pathlib
 import statistics
-import sys
 import urllib.parse
 
 import numpy as np
 from rich.table import Table
 
 from herjax.commands import cli
-from herjax.commands.facts import command_line
+from herjax.commands.facts import this_command
 from herjax.commands.member import Member
 from herjax.commands.results import read_result
 from herjax.dsl.source import parse_program
@@ -51,7 +50,7 @@ def write_summary(workdir: pathlib.Path, members: list[Member], results: list[di
     ]
     facts = {
         "seconds": f"{sum(member.seconds for member in ended):.1f} seconds, without compiling",
-        "command": command_line(sys.argv),
+        "command": this_command(),
     }
     page = make_overview(f"herjax: {len(ended)} adaptations", ended, facts)
     write_atomically(workdir / "report.html", page.encode())

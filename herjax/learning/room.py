@@ -210,7 +210,8 @@ def check_disk(
     Raises:
       ValueError: with the numbers.
     """
-    size = max(weight_bytes(decoder) for decoder in decoders)
+    different = {id(decoder): decoder for decoder in decoders}  # a million members may share one
+    size = max(map(weight_bytes, different.values()))
     side = max(max(shape) for shape in shapes)
     saved = sum(state_bytes(size, config, side * side).values()) * min(slots, len(shapes))
     parts = {

@@ -43,6 +43,7 @@ def make_report(
     kept: int = 0,
     facts: Mapping[str, str] | None = None,
     limit: int = sys.maxsize,
+    overview: str | None = None,
 ) -> str:
     """The page of one adaptation.
 
@@ -56,6 +57,7 @@ def make_report(
       kept: M, the rows of programs kept from earlier epochs. After them follows a child of each.
       facts: of this run, names and texts, such as ``seconds``, which also goes into the first line.
       limit: the most draws that a program may have, if that is known.
+      overview: address of the page of all adaptations, if there is one.
     """
     table = _Programs(picture.target.shape)
     waited = len(history.accuracy) - 1 - int(np.argmax(history.accuracy.max(axis=1)))
@@ -83,6 +85,7 @@ def make_report(
         "TITLE": escape(title),
         "SCRIPT": (folder / "report.js").read_text(),
         "DATA": _packed(data),
+        "OVERVIEW": _overview_link(overview),
         **fact_list(facts),
         **foot(),
     }
@@ -138,6 +141,12 @@ def foot() -> dict[str, str]:
 def escape(text: str) -> str:
     """Text as HTML, also in attributes; what has no UTF-8, as some names of files, as "?"."""
     return html.escape(text.encode(errors="replace").decode().replace("\0", "?"))
+
+
+def _overview_link(address: str | None) -> str:
+    if address is None:
+        return ""
+    return f'<nav><a href="{escape(address)}">All adaptations of this run</a></nav>'
 
 
 def file_name(title: str) -> str:

@@ -22,8 +22,20 @@ def case(name, call, message, error=ValueError):
     return Case(name, AREA, lambda: refused(call, message, error))
 
 
+class Later:
+    """An array of JAX, which is not to start when this module is imported."""
+
+    def __init__(self, make):
+        self.make = make
+
+
 def _with(function, **arguments):
-    return lambda: function(**arguments)
+    def call():
+        return function(
+            **{n: v.make() if isinstance(v, Later) else v for n, v in arguments.items()}
+        )
+
+    return call
 
 
 GRIDS = [
@@ -59,7 +71,11 @@ GRIDS = [
     ("dates", np.zeros((3, 3), "datetime64[D]"), "must hold integers, got datetime64"),
     ("durations", np.zeros((3, 3), "timedelta64[D]"), "must hold integers, got timedelta64"),
     ("records", np.zeros((3, 3), [("a", int)]), "must hold integers"),
-    ("bfloat16", jnp.zeros((3, 3), jnp.bfloat16), "must hold integers, got bfloat16"),
+    (
+        "bfloat16",
+        Later(lambda: jnp.zeros((3, 3), jnp.bfloat16)),
+        "must hold integers, got bfloat16",
+    ),
     ("ten", np.full((3, 3), 10), "colours 10 .. 10, allowed are 0 .. 9"),
     ("minus one", np.full((3, 3), -1), "colours -1 .. -1"),
     ("256, which wraps to 0", np.full((3, 3), 256), "colours 256 .. 256"),
@@ -81,7 +97,7 @@ ADAPT = [
     ("seed", None, "got None"),
     ("seed", np.float32(1), "seed must be an integer"),
     ("seed", np.zeros(2, int), "seed must be an integer"),
-    ("seed", jax.random.key(0), "seed must be an integer"),
+    ("seed", Later(lambda: jax.random.key(0)), "seed must be an integer"),
     ("config", {}, "config must be an AdaptConfig, got {}"),
     ("config", {"programs": 3}, "config must be an AdaptConfig"),
     ("config", "plain", "config must be an AdaptConfig"),

@@ -23,6 +23,7 @@ from herjax.runtime.lock import NAME
 from tests.battery import Case, folder
 from tests.command_line import ENVIRONMENT, ROOT, run, start
 from tests.conftest import untrained
+from tests.disk import fill, small_disk
 
 # ---- In this process ----------------------------------------------------------------------------
 
@@ -242,59 +243,73 @@ def full_for_a_while(many):
     """A disk that is full for a while costs a warning now and then, and nothing else."""
 
     def check():
-        with folder() as path:
-            mount = ["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", str(path)]
-            if subprocess.run(mount, capture_output=True).returncode:
+        with folder() as path, small_disk(path, megabytes=30) as mounted:
+            if not mounted:
                 return
-            try:
-                seeds = ["--seeds=4", "--slots=2"] if many else []
-                arguments = adapt("--save_every=0", *seeds, epochs=60)
-                workdir = path / "run"
-                process = start("her_adapt", *arguments, f"--workdir={workdir}")
-                while process.poll() is None and not list(workdir.rglob("metrics.jsonl")):
-                    time.sleep(0.05)
-                with contextlib.suppress(OSError), (path / "filler").open("wb") as filler:
-                    while filler.write(bytes(4096)):
-                        filler.flush()
-                time.sleep(3)
-                running = process.poll() is None
-                (path / "filler").unlink()
-                out, err = process.communicate(timeout=300)
-                assert process.returncode == 0, err
-                assert running, "it had ended before"
-                assert "No space left on device" in err
-                assert "Traceback" not in err
-                assert len(err.splitlines()) < 100, err
-                ends_as(workdir, arguments)
-            finally:
-                subprocess.run(["umount", "-l", str(path)], check=True)
+            seeds = ["--seeds=4", "--slots=2"] if many else []
+            arguments = adapt("--save_every=0", *seeds, epochs=60)
+            workdir = path / "run"
+            process = start("her_adapt", *arguments, f"--workdir={workdir}")
+            while process.poll() is None and not list(workdir.rglob("metrics.jsonl")):
+                time.sleep(0.05)
+            filler = fill(path)
+            time.sleep(3)
+            running = process.poll() is None
+            filler.unlink()
+            out, err = process.communicate(timeout=300)
+            assert process.returncode == 0, err
+            assert running, "it had ended before"
+            assert "No space left on device" in err
+            assert "Traceback" not in err
+            assert len(err.splitlines()) < 100, err
+            ends_as(workdir, arguments)
 
     return check
 
 
 def full_for_ever():
     """A disk that stays full ends the run after a minute at its results: one line, code 2."""
-    with folder() as path:
-        mount = ["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", str(path)]
-        if subprocess.run(mount, capture_output=True).returncode:
+    with folder() as path, small_disk(path, megabytes=30) as mounted:
+        if not mounted:
             return
-        try:
-            arguments, workdir = adapt(epochs=12), path / "run"
-            process = start("her_adapt", *arguments, f"--workdir={workdir}")
-            while process.poll() is None and not list(workdir.rglob("metrics.jsonl")):
-                time.sleep(0.02)
-            with contextlib.suppress(OSError), (path / "filler").open("wb") as filler:
-                while filler.write(bytes(4096)):
-                    filler.flush()
-            out, err = process.communicate(timeout=300)
-            assert process.returncode == 2, out + err
-            assert "No space left on device" in err.splitlines()[-1]
-            assert err.splitlines()[-1].startswith("error: ")
-            assert "Traceback" not in err
-            (path / "filler").unlink()
-            ends_as(workdir, arguments)
-        finally:
-            subprocess.run(["umount", "-l", str(path)], check=True)
+        arguments, workdir = adapt(epochs=12), path / "run"
+        process = start("her_adapt", *arguments, f"--workdir={workdir}")
+        while process.poll() is None and not list(workdir.rglob("metrics.jsonl")):
+            time.sleep(0.02)
+        filler = fill(path)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 2, out + err
+        assert "No space left on device" in err.splitlines()[-1]
+        assert err.splitlines()[-1].startswith("error: ")
+        assert "Traceback" not in err
+        filler.unlink()
+        ends_as(workdir, arguments)
+
+
+def full_at_a_snapshot():
+    """A snapshot of a pretraining that a full disk refuses is written later, the same."""
+    with folder() as path, small_disk(path, megabytes=30) as mounted:
+        if not mounted:
+            return
+        arguments = [*PRETRAIN, "--steps=60", "--snapshots=1,5,10,15,20,25,30", "--log_every=5"]
+        workdir = path / "run"
+        process = start("pretrain", *arguments, f"--workdir={workdir}")
+        while process.poll() is None and not (workdir / "snapshot-1" / "config.json").exists():
+            time.sleep(0.01)
+        filler, told = fill(path), ""
+        while process.poll() is None and "snapshot-5 is not written" not in told:
+            told += process.stderr.readline()
+        filler.unlink()
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, told + err
+        assert f"{workdir / 'snapshot-5'} is not written (No space left on device): trying" in told
+        assert "Traceback" not in told + err
+        whole = weights().parent / "whole-pretraining"
+        code, _, err = run("pretrain", *arguments, f"--workdir={whole}")
+        assert code == 0, err
+        for name in [f"snapshot-{step}" for step in (1, 5, 10, 15, 20, 25, 30)] + ["model"]:
+            name += "/model.safetensors"
+            assert (workdir / name).read_bytes() == (whole / name).read_bytes()
 
 
 def result_damaged(*damages):
@@ -391,6 +406,7 @@ SLOW = {
     "full for a while": full_for_a_while(many=False),
     "full for a while, a population": full_for_a_while(many=True),
     "full for ever": full_for_ever,
+    "full at a snapshot": full_at_a_snapshot,
     "result.json cut off": result_damaged(("result.json", b"{")),
     "result.json empty": result_damaged(("result.json", b"{}")),
     "solution.py and report.html deleted": result_damaged(
