@@ -157,7 +157,7 @@ def _pictures(small: bool) -> list[Table]:
 def _steps(small: bool) -> list[Table]:
     """What each step of the default is worth."""
     stages, augmentations = _stage_tables(), _augmentation_tables()
-    sampling = [_sampling(small), _sampling_plain(small)]
+    sampling = [_sampling(small), *([] if small else [_sampling_plain()])]
     return [_reward(), *stages, *sampling, _learning(), *augmentations, _memory(small)]
 
 
@@ -227,7 +227,7 @@ def _sampling(small: bool) -> Table:
     )
 
 
-def _sampling_plain(small: bool) -> Table:
+def _sampling_plain() -> Table:
     """Exploration of plain HER, as the source has it: many or few an epoch, hot and cold."""
     counts = [
         Row(f"{n} an epoch, 0.9", changed(PLAIN, programs=(n,)))
@@ -239,7 +239,7 @@ def _sampling_plain(small: bool) -> Table:
         "sampling-plain",
         "How many programs an epoch does plain HER need, how hot?",
         (*counts, *heats, Row("2 at 0.1, 30 at 0.9", mixed)),
-        (Block((*STRIPES, "12-squares", *(() if small else ("16-squares",))), 20, 1_280),),
+        tuple(block._replace(budget=1_280) for block in OF_PLAIN),
         baseline="32 an epoch, 0.9",
     )
 
