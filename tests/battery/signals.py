@@ -30,10 +30,11 @@ from tests.disk import fill, small_disk
 
 @contextlib.contextmanager
 def handlers():
-    """The handlers are afterwards as before, whatever happens."""
+    """The handlers are afterwards as before, whatever happens; SIGHUP is not ignored, as by nohup."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         yield
     finally:
         for number, handler in before.items():
