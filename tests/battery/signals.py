@@ -30,7 +30,7 @@ from tests.disk import fill, small_disk
 
 @contextlib.contextmanager
 def handlers():
-    """The handlers are afterwards as before, whatever happens; SIGHUP is not ignored, as by nohup."""
+    """The handlers are afterwards as before, whatever happens; SIGHUP is not ignored here."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
