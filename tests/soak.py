@@ -1,4 +1,4 @@
-"""A population that is disturbed for long: python -m tests.soak --minutes=60 --workdir=/tmp/soak
+"""A population that is disturbed for long: python -m tests.soak --minutes=60 --workdir=runs/soak
 
 The same population runs twice: undisturbed, which tells whether memory stays flat, and with
 SIGKILLs, damaged checkpoints, second processes and a disk that is full for a while, at random
@@ -198,6 +198,12 @@ def differences(first, second):
     return different
 
 
+def told_growth(memory):
+    """How much it grew later, and that in words."""
+    later, most, size = growth(memory)
+    return later, f"{size / 1e6:.0f} MB, then {100 * later:+.1f} %, at most {100 * most:+.1f} %"
+
+
 def soak(workdir, minutes, seed, console):
     """Both runs; -> rows of the table."""
     weights, programs = workdir / "weights", f"--compilation_cache={workdir / 'programs'}"
@@ -223,10 +229,9 @@ def soak(workdir, minutes, seed, console):
     while not whole.wait(60):
         pass
     assert whole.process.returncode == 0, whole.told()
-    later, most, size = growth(whole.memory)
+    later, about = told_growth(whole.memory)
     judged = whole.memory[-1][0] > 1.5 * WARM  # before, the first figures may still be to come
     rows = [("undisturbed", f"{whole.memory[-1][0] / 60:.1f} min, {members} adaptations", True)]
-    about = f"{size / 1e6:.0f} MB, then {100 * later:+.1f} %, at most {100 * most:+.1f} %"
     about += "" if judged else "; too short to judge"
     rows.append(("its memory", about, later <= MOST_GROWTH or not judged))
 
@@ -244,8 +249,7 @@ def soak(workdir, minutes, seed, console):
             rows.append(("full", "no disk could be mounted", False))
         long = [r for r in disturbed.runs if r.memory and r.memory[-1][0] > 2 * WARM]
         for each in long:
-            later, most, size = growth(each.memory)
-            about = f"{size / 1e6:.0f} MB, then {100 * later:+.1f} %, at most {100 * most:+.1f} %"
+            later, about = told_growth(each.memory)
             rows.append(("memory of a long stretch", about, later <= MOST_GROWTH))
         different = differences(workdir / "whole", place / "run")
         told = (

@@ -4,7 +4,6 @@ Like metrics.jsonl they are never believed: a run that is continued writes them 
 another name, as TensorBoard goes on from one to the next. So no step is there twice.
 """
 
-import contextlib
 import logging
 import pathlib
 import struct
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from herjax.runtime import records
 from herjax.tasks.palette import PALETTE
 
 flags.disclaim_key_flags()  # they are those of the commands that have them
@@ -81,15 +81,8 @@ class EventFile:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path or self.folder / NAME.format(int(time.time()))
         with path.open("ab", buffering=0) as file:
-            size = file.tell()
-            data = self._pending if self._path else _version() + self._pending
-            try:
-                while data:
-                    data = data[file.write(data) :]
-            except OSError:
-                with contextlib.suppress(OSError):
-                    file.truncate(size)
-                raise
+            begin = b"" if self._path else _version()
+            records.write_whole(file, begin + self._pending, file.tell())
         self._path, self._pending = path, b""
 
 

@@ -277,6 +277,7 @@ def plans(place: Place, mesh: Mesh, config: PretrainConfig) -> Iterator[Planned]
 
 
 def main(_):
+    """Compile what the flags ask for, and tell of it."""
     if not (PRESET.value or TASK.value):
         raise ValueError("nothing to plan: --preset plans a pretraining, --task an adaptation")
     place = parse_device(DEVICE.value)

@@ -265,6 +265,7 @@ def microbatch_of(config: PretrainConfig, mesh: Mesh | None) -> int:
 def compiled_step(
     state: TrainState, config: PretrainConfig, bucket: int, mesh: Mesh | None
 ) -> tuple[TrainState, dict[str, Array]]:
+    """The program of ``pretrain_step``."""
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]
     task, program = random_batch(key, sizes, config.tasks, config.batch_size, mesh)
@@ -346,6 +347,7 @@ def solve_chunk(
     samples: int,
     mesh: Mesh | None,
 ) -> Array:
+    """The program of an evaluation: bool [EVAL_CHUNK, samples], see ``_solved``."""
     model, limit = Decoder(config.model, platform_of(mesh)), config.size_limits[bucket]
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]
     key = jax.random.fold_in(jax.random.key(HELD_OUT_SEED), bucket)

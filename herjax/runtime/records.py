@@ -91,14 +91,22 @@ def append(path: pathlib.Path, *values: dict[str, Any]) -> None:
     data = "".join(json.dumps(value) + "\n" for value in values).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b", buffering=0) as file:
-        size = _whole_lines(file)
-        try:
-            while data:
-                data = data[file.write(data) :]
-        except OSError:
-            with contextlib.suppress(OSError):
-                file.truncate(size)
-            raise
+        write_whole(file, data, _whole_lines(file))
+
+
+def write_whole(file: Any, data: bytes, size: int) -> None:
+    """Write bytes at the end of an unbuffered file of ``size`` bytes: all, or on a full disk none.
+
+    Raises:
+      OSError: if they cannot be written.
+    """
+    try:
+        while data:
+            data = data[file.write(data) :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(size)
+        raise
 
 
 def _whole_lines(file: Any) -> int:
