@@ -66,7 +66,7 @@ def write_page(study: Study, table: Table, scale: str, folder: pathlib.Path) -> 
     )
     # Bands of the trials' many rows cannot be told apart.
     drawn = lines and (table.baseline or table.held_out)
-    made = write_figures(lines, table, how, folder) if drawn else []
+    made = write_figures(lines, table, how, folder) + made_again(table, folder) if drawn else []
     text = render(lines, how, origin, made) + chosen(study, table)
     (folder / f"{table.name}.md").write_text(text + check(table, scale) * bool(lines))
 
@@ -107,6 +107,23 @@ def write_figures(
         figures.save(figures.draws_over_epochs(lines, how, rows), folder / file)
         made.append(("Mean draws of the sampled programs over epochs", file))
     return made
+
+
+def made_again(table: Table, folder: pathlib.Path) -> list[tuple[str, str]]:
+    """What ``--animate`` made of the table, if it did: of each what it shows, and its file."""
+    films = {
+        "best-1": "the run of fewest programs",
+        "best-2": "the next best",
+        "worst-1": "the run of most programs",
+        "worst-2": "the next worst",
+    }
+    files = [
+        (f"Best attempts of hindsight on {PICTURE}: {text}", f"{table.name}-{which}.gif")
+        for which, text in films.items()
+    ]
+    text = f"Accuracy of every program over the epochs, {PICTURE}, seed 0"
+    files.insert(0, (text, f"{table.name}-ridges.svg"))
+    return [(text, file) for text, file in files if (folder / file).exists()]
 
 
 def best_rival(lines: list[Line], how: Shown) -> str:
