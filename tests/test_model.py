@@ -25,37 +25,6 @@ def batch():
     return jax.jit(run)(jax.random.split(jax.random.key(4), 3))
 
 
-def test_positions_count_from_the_corner_of_a_canvas(deep, batch):
-    """A canvas at a corner is one in the top left, with the tables of positions moved."""
-    task, program = jax.tree.map(lambda leaf: leaf[:1], batch)
-    config = dataclasses.replace(deep.model.config, max_side=16)
-    down, right = 4, 5
-    moved = dataclasses.replace(task, corner=jnp.array([[down, right]]))
-
-    def embed(params, task):
-        model = Decoder(config)
-        cells = canvas_cells(task, 100)
-        tokens = encode(program, task.width)
-        return (
-            model.apply(params, cells, method="embed_cells"),
-            model.apply(params, tokens, task.width, cells.corner, method="embed_program"),
-        )
-
-    table = jax.random.normal(jax.random.key(1), (16, config.width))
-    params = deep.params["params"]
-    at = {"row_embed": {"embedding": table}, "col_embed": {"embedding": 2 * table}}
-    rolled = {
-        "row_embed": {"embedding": jnp.roll(table, -down, axis=0)},
-        "col_embed": {"embedding": jnp.roll(2 * table, -right, axis=0)},
-    }
-    found = embed({"params": {**params, **at}}, moved)
-    expected = embed({"params": {**params, **rolled}}, task)
-    other = embed({"params": {**params, **at}}, task)
-    for a, b, c in zip(found, expected, other):
-        assert np.array_equal(a, b)
-        assert not np.allclose(a, c)
-
-
 def full_pass(deep, task, tokens, size=100):
     @jax.jit
     def run(params):

@@ -35,6 +35,7 @@ from herjax.learning.pretraining import (
     evaluate,
     init_state,
     learning_rates,
+    microbatch_of,
     pretrain_step,
 )
 from herjax.learning.room import check_pretraining
@@ -275,7 +276,7 @@ def main(_):
             " the devices on data"
         )
     batch, draws = config.batch_size // mesh.shape["data"], config.tasks.max_draws
-    check_pretraining(config.model, batch, config.microbatch or min(batch, 32), draws)
+    check_pretraining(config.model, batch, microbatch_of(config, mesh), draws)
     state = init_state(config, mesh)  # before the folder is claimed: --init may be wrong
     with cli.claim(workdir, to_json(config)) as lock:
         if is_done(workdir / "model"):

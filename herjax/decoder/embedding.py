@@ -81,7 +81,6 @@ class Cells:
     target: Array  # int32 [B, P], colours
     input: Array  # int32 [B, P], colours
     edges: Array  # float32 [B, P, 17], see `canvas_cells`
-    corner: Array | None  # int32 [B, 2], what positions count from; see `Task`
 
 
 # Rows down and columns right to a cell itself, then to its 8 neighbours.
@@ -122,7 +121,6 @@ def canvas_cells(task: Task, size: int) -> Cells:
         target=target.astype(jnp.int32),
         input=under.astype(jnp.int32),
         edges=jnp.concatenate(edges, axis=-1).astype(jnp.float32),
-        corner=task.corner,
     )
 
 
@@ -145,14 +143,8 @@ class Embedding(nn.Module):
         self.point1_embed = dense(config.width, config.dtype)
         self.point2_embed = dense(config.width, config.dtype)
 
-    def position(self, row: Array, col: Array, corner: Array | None = None) -> Array:
-        """Where a cell (int32 [...]) stands on the canvas: learned, rows and columns apart.
-
-        ``corner`` (int32 [B, 2], for cells [B, ...]) is where the canvas itself lies.
-        """
-        if corner is not None:
-            down, right = (x.reshape(-1, *[1] * (row.ndim - 1)) for x in corner.T)
-            row, col = row + down, col + right
+    def position(self, row: Array, col: Array) -> Array:
+        """Where a cell (int32 [...]) stands on the canvas: learned, rows and columns apart."""
         return self.row_embed(row) + self.col_embed(col)
 
     def slot_position(self, slot: Array) -> Array:
@@ -161,12 +153,10 @@ class Embedding(nn.Module):
 
     def embed_cells(self, cells: Cells) -> Array:
         """Vectors [B, P, D] of the cells of canvases."""
-        x = self.position(cells.row, cells.col, cells.corner) + self.edges_embed(cells.edges)
+        x = self.position(cells.row, cells.col) + self.edges_embed(cells.edges)
         return x + self.target_embed(cells.target) + self.input_embed(cells.input)
 
-    def embed_slot(
-        self, slot: int, token: Array, width: Array, corner: Array | None = None
-    ) -> Array:
+    def embed_slot(self, slot: int, token: Array, width: Array) -> Array:
         """Contribution [..., D] of the token (int32 [...]) in one slot to its draw's sum."""
         if slot == OP_SLOT:
             said = self.op_embed(jnp.maximum(token, 0))
@@ -174,7 +164,7 @@ class Embedding(nn.Module):
             said = self.target_embed(jnp.maximum(token - FIRST_COLOUR, 0))
         else:
             cell = jnp.maximum(token - FIRST_CELL, 0)
-            point = self.position(cell // width, cell % width, corner)
+            point = self.position(cell // width, cell % width)
             said = self.point1_embed(point) if slot == POINT1_SLOT else self.point2_embed(point)
         return jnp.where(token[..., None] >= 0, said, 0.0)
 
@@ -182,10 +172,10 @@ class Embedding(nn.Module):
         """Input [D] of the first program position, which stands for "no draw yet"."""
         return self.slot_position(jnp.int32(SLOTS - 1))
 
-    def embed_program(self, tokens: Array, width: Array, corner: Array | None = None) -> Array:
+    def embed_program(self, tokens: Array, width: Array) -> Array:
         """Input of every program position: tokens [B, N, 4], canvas width [B] -> [B, T, D]."""
         width = width[:, None]
-        fields = [self.embed_slot(slot, tokens[..., slot], width, corner) for slot in range(SLOTS)]
+        fields = [self.embed_slot(slot, tokens[..., slot], width) for slot in range(SLOTS)]
         sums = list(itertools.accumulate(fields))  # jnp.cumsum compiles to 200 functions
         said = jnp.stack(sums, axis=2) + self.slot_position(jnp.arange(SLOTS))
         said = said.reshape(said.shape[0], -1, said.shape[-1])

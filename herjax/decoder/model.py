@@ -157,7 +157,7 @@ class Decoder(Embedding):
 
     def __call__(self, prefix: Prefix, tokens: Array, width: Array) -> Logits:
         """Logits at every position of given programs, tokens [B, N, 4], canvas width [B]."""
-        x = self.embed_program(tokens, width, prefix.cells.corner)
+        x = self.embed_program(tokens, width)
         programs, length, _ = x.shape
         cells = jnp.repeat(prefix.cells.valid[:, None], length, axis=1)
         said = jnp.repeat(program_mask(tokens.shape[1])[None], programs, axis=0)

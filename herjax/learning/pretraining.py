@@ -44,10 +44,9 @@ class PretrainConfig:
       tasks: distribution of the random tasks.
       size_limits: largest area of a bucket, cells.
       size_shares: of the steps, a bucket each; empty: as many as it has of all sizes.
-      corners: lay each canvas at a random place of the largest, see ``Task.corner``.
       batch_size: programs a step.
-      microbatch: programs at a time, of a step; 0: at most 32 on a CPU, else 128 for each device on
-        "data".
+      microbatch: programs at a time, of a step; 0: for each device on "data" at most 4 on a CPU,
+        else 128.
       steps: of training.
       warmup_steps: in which the rates rise from 0.
       muon_lr: peak, for the matrices of the blocks; decays linearly to 0.
@@ -67,7 +66,6 @@ class PretrainConfig:
     tasks: TaskConfig = TaskConfig()
     size_limits: tuple[int, ...] = (18, 30, 42, 56, 72, 100)
     size_shares: tuple[float, ...] = ()
-    corners: bool = False
     batch_size: int = 128
     microbatch: int = 0
     steps: int = 6_000
@@ -139,6 +137,23 @@ PRESETS = {
     ),
     # The first of the two stages of the shipped weights; see the model card in herjax/pretrained.
     "base": PretrainConfig(),
+    # The shipped weights for pictures of up to 30x30, from those for 20x20: most programs on small
+    # canvases, which cost little and from which the large ones learn too.
+    "base-30": PretrainConfig(
+        init="base-20",
+        model=ModelConfig(max_side=30),
+        tasks=TaskConfig(max_side=30, drawn_inputs=0.25),
+        size_limits=(30, 56, 100, 225, 400, 625, 900),
+        size_shares=(0.15, 0.18, 0.22, 0.22, 0.14, 0.05, 0.04),
+        batch_size=64,
+        steps=5_000,
+        muon_lr=0.01,
+        adam_lr=1e-3,
+        seed=3,
+        checkpoint_every=100,
+        eval_every=2_500,
+        snapshots=(),
+    ),
     # For a GPU. Not yet trained.
     "large": PretrainConfig(
         model=ModelConfig(width=256, layers=8, program_layers=3, heads=8),
@@ -253,10 +268,8 @@ def pretrain_step(
 
 def microbatch_of(config: PretrainConfig, mesh: Mesh | None) -> int:
     """Programs at a time, of a step on all devices: those asked for, else what suits them."""
-    if platform_of(mesh) == "cpu":
-        most, devices = 32, 1
-    else:
-        most, devices = 128, 1 if mesh is None else mesh.shape["data"]
+    most = 4 if platform_of(mesh) == "cpu" else 128  # what its cache holds
+    devices = 1 if mesh is None else mesh.shape["data"]
     share = config.batch_size // devices
     return config.microbatch or devices * max(n for n in range(1, most + 1) if share % n == 0)
 
@@ -269,11 +282,6 @@ def compiled_step(
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]
     task, program = random_batch(key, sizes, config.tasks, config.batch_size, mesh)
-    if config.corners:
-        room = config.model.max_side - jnp.stack([task.height, task.width], axis=-1)
-        corner_key = jax.random.fold_in(key, config.batch_size)
-        corner = jax.random.randint(corner_key, room.shape, 0, room + 1)
-        task = dataclasses.replace(task, corner=corner)
     model, limit = Decoder(config.model, platform_of(mesh)), config.size_limits[bucket]
     grads, metrics = program_gradients(
         model,

@@ -25,10 +25,6 @@ class Task:
     target: Array  # int8 [R, C]
     height: Array  # int32 []
     width: Array  # int32 []
-    # int32 [2]: row and column at which this canvas lies on the model's largest one, which is what
-    # positions count from; (0, 0) if None. Pretraining draws it at random, so that small canvases
-    # train the positions that only large ones have.
-    corner: Array | None = None
 
 
 def make_task(
