@@ -24,9 +24,9 @@ def test_reference_programs_draw_their_pictures(name):
     assert np.array_equal(referee.execute(picture.program, picture.input), picture.target)
 
 
-def test_the_suite_is_the_source_s():
+def test_the_suite_is_the_source_s_and_two_larger_ones():
     squares = {12: (6, 8), 16: (8, 8), 20: (10, 8), 25: (10, 10), 36: (12, 12), 49: (14, 14)}
-    squares |= {64: (16, 16), 81: (18, 18), 100: (20, 20)}
+    squares |= {64: (16, 16), 81: (18, 18), 100: (20, 20), 196: (28, 28), 225: (30, 30)}
     others = {"9-vertical-lines", "9-squares", "overlapping-squares", "chick"}
     assert set(SUITE) == others | {f"{n}-squares" for n in squares}
     for n, shape in squares.items():

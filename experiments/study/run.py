@@ -50,8 +50,10 @@ class Study:
             if row.trials and not self.has_trials(row):
                 continue
             for block in table.blocks:
-                settings = settings_hash(self.settled(row, block), row, block)
-                valid.update({(row.name, picture): settings for picture in block.pictures})
+                config = self.settled(row, block)
+                for picture in block.pictures:
+                    settings = settings_hash(config, self.model_of(row, picture), row, block)
+                    valid[row.name, picture] = settings
         found = cli.read_lines(self.folder / f"{table.name}.jsonl")
         return [
             line for line in found if valid.get((line["row"], line["picture"])) == line["settings"]
@@ -98,6 +100,13 @@ class Study:
             config = dataclasses.replace(config, learning_rate=self.chosen_rate(row))
         return dataclasses.replace(config, max_epochs=epochs)
 
+    def model_of(self, row: Row, picture: str) -> str | None:
+        """What a line's settings tell of its model: a name, or a digest if it is not ``base``."""
+        shape = self.named[picture].target.shape
+        if row.model or max(shape) <= herjax.load_pretrained("base").model.config.max_side:
+            return row.model
+        return pretrained_for(shape).info["sha256"][:8]
+
     def make(self, table: Table) -> None:
         """Make every run of a table that is not there."""
         done = {(line["row"], line["picture"], line["seed"]) for line in self.lines(table)}
@@ -118,12 +127,16 @@ class Study:
         self, table: Table, row: Row, block: Block, jobs: list[tuple[str, int]]
     ) -> list[tuple[str, int]]:
         """Copy the lines of runs that another table has made with equal settings; -> the rest."""
-        settings = settings_hash(self.settled(row, block), row, block)
+        config = self.settled(row, block)
+        settings = {
+            picture: settings_hash(config, self.model_of(row, picture), row, block)
+            for picture, _ in jobs
+        }
         known = {
             (line["picture"], line["seed"]): line
             for path in sorted(self.folder.glob("*.jsonl"))
             for line in cli.read_lines(path)
-            if line["settings"] == settings
+            if line["settings"] == settings.get(line["picture"])
         }
         for job in jobs:
             if job in known:
@@ -145,12 +158,13 @@ class Study:
                 else self._adapted(row.learner, config, decoder, mine, table.held_out)
             )
             for line in made:
+                model = self.model_of(row, line["picture"])
                 line = {
                     "table": table.name,
                     "row": row.name,
                     **line,
                     "budget": block.budget,
-                    "settings": settings_hash(config, row, block),
+                    "settings": settings_hash(config, model, row, block),
                     **self.about,
                     "date": datetime.date.today().isoformat(),
                 }
@@ -263,16 +277,16 @@ def summary_of(result: Result, config: AdaptConfig) -> dict[str, Any]:
 def held_out(decoder: Pretrained) -> float:
     """pass@8 on random tasks of the kind it was pretrained on, up to its largest canvas."""
     side = decoder.model.config.max_side
-    limits = (100, 200, 400)[: 1 + 2 * (side > 10)]
+    limits = (100, 200, 400, side**2)[: 1 + 2 * (side > 10) + (side > 20)]
     config = PretrainConfig(
         model=decoder.model.config, tasks=TaskConfig(max_side=side), size_limits=limits
     )
     return round(evaluate(decoder.params, config, HELD_OUT)["pass@8"], 4)
 
 
-def settings_hash(config: AdaptConfig, row: Row, block: Block) -> str:
+def settings_hash(config: AdaptConfig, model: str | None, row: Row, block: Block) -> str:
     """A few digits that stand for all that a line depends on but picture and seed."""
-    told = json.dumps([to_json(config), row.learner, row.model, block.budget])
+    told = json.dumps([to_json(config), row.learner, model, block.budget])
     return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 

@@ -114,6 +114,8 @@ def tables(scale: str) -> dict[str, Table]:
 def _pictures(small: bool) -> list[Table]:
     """The model, the pictures."""
     ten = (*STRIPES, "9-squares", "overlapping-squares", *SQUARES, "20-squares", "chick")
+    large = tuple(f"{n}-squares" for n in (36, 49, 64, 81, 100))
+    largest = ("196-squares", "225-squares")
     return [
         Table(
             "support",
@@ -121,8 +123,8 @@ def _pictures(small: bool) -> list[Table]:
             (Row("temperature 1", UNADAPTED),),
             (
                 Block(ten, 1, 65_536),
-                Block(("36-squares", "49-squares", "64-squares"), 1, 4_096 if small else 65_536),
-                Block(("81-squares", "100-squares"), 1, 1_024 if small else 65_536),
+                Block(large[:3], 1, 4_096 if small else 65_536),
+                Block(large[3:], 1, 1_024 if small else 65_536),
             ),
             samples=True,
         ),
@@ -132,10 +134,21 @@ def _pictures(small: bool) -> list[Table]:
             (Row("default"),),
             (
                 Block(ten, 20, 960),
-                Block(("36-squares", "49-squares", "64-squares"), 10 if small else 20, 960),
-                Block(("81-squares", "100-squares"), 10 if small else 20, 960),
+                Block(large, 10 if small else 20, 960),
+                Block(largest, 10, 960),
             ),
             held_out=3,
+        ),
+        Table(
+            "reach",
+            "What does each way draw, of equally many programs?",
+            (
+                Row("default"),
+                Row("plain HER", PLAIN),
+                Row("recombination, no learning", DEFAULT, "best-of-n"),
+            ),
+            (Block(ten, 20, 960), Block((*large, *largest), 10, 384)),
+            baseline="default",
         ),
         Table(
             "weaker",
@@ -214,7 +227,7 @@ def _sampling(small: bool) -> Table:
                     f"{n} an epoch, 0.9",
                     changed(DEFAULT, programs=(n,), partners=min(15, n + 3)),
                 )
-                for n in ((4, 32, 96) if small else (4, 8, 32, 96, 224))
+                for n in ((4, 32, 96, 224) if small else (4, 8, 32, 96, 224))
             ),
             *(
                 Row(f"12 an epoch, {t:g}", changed(DEFAULT, temperatures=(t,)))
@@ -300,8 +313,8 @@ def _memory(small: bool) -> Table:
         _memory_rows(),
         (
             Block(("25-squares",), 20, 672),
-            Block(("49-squares",), 10, 192 if small else 672),
-            *(() if small else (Block(("36-squares", "64-squares", "100-squares"), 10, 672),)),
+            Block(("49-squares", "100-squares"), 10, 192 if small else 672),
+            *(() if small else (Block(("36-squares", "64-squares"), 10, 672),)),
         ),
         baseline="15 partners, 4 kept",
     )

@@ -1,4 +1,4 @@
-"""The named pictures of the source experiment, each with a reference program; and emoji."""
+"""The named pictures of the source experiment and two larger ones, each with a program; emoji."""
 
 import pathlib
 import re
@@ -27,6 +27,8 @@ SQUARES = {
     64: (8, 8),
     81: (9, 9),
     100: (10, 10),
+    196: (14, 14),
+    225: (15, 15),
 }
 
 
