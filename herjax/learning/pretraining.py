@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jax import Array
 from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from herjax.decoder.embedding import ModelConfig
 from herjax.decoder.model import Decoder, Logits
@@ -244,8 +245,16 @@ def random_batch(
     key: Array, sizes: np.ndarray, config: TaskConfig, count: int, mesh: Mesh | None = None
 ) -> tuple[Task, Array]:
     """``count`` tasks and their programs, spread over "data"; see ``tasks.random_task``."""
-    keys = jax.vmap(partial(jax.random.fold_in, key))(over_data(jnp.arange(count), mesh))
-    return jax.vmap(lambda key: random_task(key, jnp.asarray(sizes), config))(keys)
+
+    def make(key: Array, index: Array) -> tuple[Task, Array]:
+        keys = jax.vmap(partial(jax.random.fold_in, key))(index)
+        return jax.vmap(lambda key: random_task(key, jnp.asarray(sizes), config))(keys)
+
+    if mesh is not None:  # left to the compiler, loops would ask all devices at every turn
+        make = jax.shard_map(
+            make, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"), check_vma=False
+        )
+    return make(key, jnp.arange(count))
 
 
 def bucket_of_step(config: PretrainConfig, step: int) -> int:
