@@ -53,6 +53,9 @@ def test_it_is_told_in_words(monkeypatch):
     assert seen.told() == "2 running, at epochs 10 .. 30; at most 4.3 min left"
     seen.end(("a", 1), solved=True)
     assert seen.told().startswith("1 running, at epochs 10 .. 10; about ")
+    seen.end(("a", 0), solved=False)
+    seen.end(("a", 2), solved=False)
+    assert seen.told() == "writing their files"
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ class Progress:
 
     def told(self) -> str:
         """In words."""
+        if self.ended == self.members:
+            return "writing their files"
         seconds = time.monotonic() - self.began
         if not self.done:
             return f"no epoch done yet, {duration(seconds)}: programs are compiled first"
