@@ -179,7 +179,7 @@ def bench_epoch(name: str) -> dict[str, float]:
     """Seconds of the stages of the fourth epoch, run apart, and the share of recombination."""
     picture, config, key = herjax.pictures()[name], AdaptConfig(), jax.random.key(0)
     task, shape = herjax.make_task(picture.target, picture.input), picture.target.shape
-    model, params, _ = pretrained_for(shape).computing_in(DTYPE.value)
+    model, params, _ = pretrained_for(picture).computing_in(DTYPE.value)
     state = jax.jit(lambda: init_adaptation(params, config, key, shape))()
     state = compiled_epochs(model, state, task, config, 3)
     programs = state.history.program[2].astype(jnp.int32)

@@ -98,12 +98,18 @@ def test_shipped_models_load_and_draw(name):
     assert shipped.info["held_out"]["tasks"] >= 1000
 
 
-def test_the_base_follows_from_the_size_of_the_picture():
-    assert pretrained_for((10, 3)).model.config.max_side == 10
-    assert pretrained_for((3, 11)).model.config.max_side == 20
-    assert pretrained_for((20, 20)).model.config.max_side == 20
-    with pytest.raises(ValueError, match="21x2 is larger than the model's canvas, 20x20"):
-        pretrained_for((21, 2))
+def test_the_base_follows_from_the_size_of_the_picture_and_its_input():
+    def side(input):
+        task = herjax.make_task(np.ones_like(input), input)
+        return pretrained_for(task).model.config.max_side
+
+    drawn = np.eye(10, dtype=int)
+    assert side(np.zeros((10, 3), int)) == side(np.full((10, 3), 4)) == 10
+    assert side(np.zeros((3, 11), int)) == side(np.zeros((20, 20), int)) == 20
+    assert side(drawn) == 20
+    for input in (np.zeros((21, 2), int), np.eye(21, dtype=int)):
+        with pytest.raises(ValueError, match="is larger than the model's canvas, 20x20"):
+            side(input)
 
 
 def test_without_params_a_large_picture_starts_from_the_large_base():

@@ -102,10 +102,8 @@ class Study:
 
     def model_of(self, row: Row, picture: str) -> str | None:
         """What a line's settings tell of its model: a name, or a digest if it is not ``base``."""
-        shape = self.named[picture].target.shape
-        if row.model or max(shape) <= herjax.load_pretrained("base").model.config.max_side:
-            return row.model
-        return pretrained_for(shape).info["sha256"][:8]
+        chosen = row.model or pretrained_for(self.named[picture]).info["sha256"][:8]
+        return None if chosen == herjax.load_pretrained("base").info["sha256"][:8] else chosen
 
     def make(self, table: Table) -> None:
         """Make every run of a table that is not there."""
@@ -147,8 +145,9 @@ class Study:
     def _make_row(self, table: Table, row: Row, block: Block, jobs: list[tuple[str, int]]) -> None:
         config = self.settled(row, block)
         given = decoder_of(row)
-        shapes = [self.named[picture].target.shape for picture, _ in jobs]
-        decoders = [given or pretrained_for(shape) for shape in shapes]
+        chosen = [self.named[picture] for picture, _ in jobs]
+        shapes = [picture.target.shape for picture in chosen]
+        decoders = [given or pretrained_for(picture) for picture in chosen]
         sides = [decoder.model.config.max_side for decoder in decoders]
         for members in by_canvas(shapes, sides):
             mine, decoder = [jobs[i] for i in members], decoders[members[0]]

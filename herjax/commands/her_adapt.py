@@ -262,10 +262,8 @@ def end_member(
 
 
 def decoders(pictures: dict[str, Picture], given: Pretrained | None) -> dict[str, Pretrained]:
-    """The decoder for each task: the one given, or the shipped one for its size."""
-    chosen = {
-        task: given or pretrained_for(picture.target.shape) for task, picture in pictures.items()
-    }
+    """The decoder for each task: the one given, or the shipped one for it."""
+    chosen = {task: given or pretrained_for(picture) for task, picture in pictures.items()}
     if DTYPE.value:
         chosen = {task: decoder.computing_in(DTYPE.value) for task, decoder in chosen.items()}
     return chosen

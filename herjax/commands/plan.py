@@ -269,9 +269,9 @@ def plans(place: Place, mesh: Mesh, config: PretrainConfig) -> Iterator[Planned]
         pictures = chosen_tasks(TASK.value, load_pretrained(BASES[-1]).model.config.max_side)
         if len(pictures) > 1:
             raise ValueError(f"--task={TASK.value}: one picture, got {len(pictures)}")
-        shape = next(iter(pictures.values())).target.shape
-        pretrained = pretrained_for(shape).computing_in(DTYPE.value)
-        side = canvas_side(shape, pretrained.model.config.max_side)
+        picture = next(iter(pictures.values()))
+        pretrained = pretrained_for(picture).computing_in(DTYPE.value)
+        side = canvas_side(picture.target.shape, pretrained.model.config.max_side)
         platform = place.kind.platform
         yield adaptation(pretrained, side, MEMBERS.value, AdaptConfig(), mesh, platform)
 

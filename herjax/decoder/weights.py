@@ -20,6 +20,7 @@ from herjax.dsl.grammar import SLOTS
 from herjax.runtime.checkpoint import CheckpointError
 from herjax.runtime.config import did_you_mean, from_dict, told
 from herjax.runtime.files import parse_json, read_bounded, write_atomically
+from herjax.tasks.suite import Picture
 from herjax.tasks.task import Task, check_size
 
 SHIPPED = pathlib.Path(__file__).parents[1] / "pretrained"
@@ -176,13 +177,17 @@ def _missing(name: str) -> str:
     )
 
 
-def pretrained_for(shape: tuple[int, ...]) -> Pretrained:
-    """The shipped base for pictures of ``shape`` (R, C): small ones do not pay for larger ones.
+def pretrained_for(task: Task | Picture) -> Pretrained:
+    """The shipped base for a picture and the canvas it is drawn on.
+
+    Of those whose canvas holds it the smallest; on an input of several colours the last, which
+    alone was trained on such.
 
     Raises:
-      ValueError: if they are too large for all.
+      ValueError: if the picture is too large for all.
     """
-    for name in BASES:
+    shape, blank = task.target.shape, np.ptp(np.asarray(task.input)) == 0
+    for name in BASES if blank else BASES[-1:]:
         pretrained = _load_once(name)
         if max(shape) <= pretrained.model.config.max_side:
             break

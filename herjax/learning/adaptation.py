@@ -106,7 +106,7 @@ def adapt(
         check_function("on_epoch", on_epoch)
     task = make_task(target, input)
     shape = task.target.shape
-    pretrained = decoder_for(shape, load_decoder(params))
+    pretrained = decoder_for(task, load_decoder(params))
     check_room([shape], [pretrained], config)
     padded = pad_task(task, canvas_side(shape, pretrained.model.config.max_side))
     key, canvas = jax.random.key(seed), padded.target.shape
@@ -216,12 +216,12 @@ def load_decoder(params: Pretrained | dict | str | os.PathLike | None) -> Pretra
     return params
 
 
-def decoder_for(shape: tuple[int, ...], given: Pretrained | None) -> Pretrained:
-    """The decoder for a picture of ``shape`` (R, C): the one given, or the shipped one for it.
+def decoder_for(task: Task, given: Pretrained | None) -> Pretrained:
+    """The decoder for an unbatched task: the one given, or the shipped one for it.
 
     Raises:
       ValueError: if the picture is too large for it.
     """
-    chosen = given or pretrained_for(shape)
-    check_size(shape, chosen.model.config.max_side)
+    chosen = given or pretrained_for(task)
+    check_size(task.target.shape, chosen.model.config.max_side)
     return chosen

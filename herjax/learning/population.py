@@ -76,7 +76,7 @@ def adapt_population(
     if len(tasks) != len(keys):
         raise ValueError(f"{len(tasks)} tasks and {len(keys)} keys: they must pair up")
     given = load_decoder(params)
-    decoders = [decoder_for(task.target.shape, given) for task in tasks]
+    decoders = [decoder_for(task, given) for task in tasks]
     sides = [decoder.model.config.max_side for decoder in decoders]
     shapes = [task.target.shape for task in tasks]
     check_room(shapes, decoders, config, mesh=mesh or make_mesh(), slots=slots)
