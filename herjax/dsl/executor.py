@@ -36,7 +36,7 @@ def _areas(program: Array, rows: int, cols: int) -> _Areas:
     dtype = np.int16 if max(rows, cols) <= 100 else np.int32
     table = dict(enumerate(OPS, start=1))
     op, _, *points = program.T.astype(dtype)
-    bands = (Band(0, 0, 1, 0),) * 2  # no cell
+    bands = (Band(0, 0, 1, 0, 0),) * 2  # no cell
     for make_bands in dict.fromkeys(entry.bands for entry in table.values() if entry.bands):
         mine = {op_id: entry for op_id, entry in table.items() if entry.bands is make_bands}
         new = make_bands(*_completed(op, points, mine, rows, cols))
@@ -69,17 +69,20 @@ def _covered(area: _Areas, rows: int, cols: int) -> Array:
     """Which cells one draw (scalars in ``area``) paints: bool [rows * cols], in reading order."""
     # One flat axis vectorises best.
     row, col = map(jnp.asarray, np.divmod(np.arange(rows * cols, dtype=area.op.dtype), cols))
-    covered = _within(area.bands[0], row, col) & _within(area.bands[1], row, col)
+    places = [band.row_step * row + band.col_step * col + band.start for band in area.bands]
+    within = [_below(place, band.last + 1) for place, band in zip(places, area.bands)]
+    hollow = [_below(place - 1, band.hollow) for place, band in zip(places, area.bands)]
+    covered = within[0] & within[1] & ~(hollow[0] & hollow[1])
     for op_id, entry in enumerate(OPS, start=1):
         if entry.covers:
             covered |= (area.op == op_id) & entry.covers(*area.points, row, col)
     return covered
 
 
-def _within(band: Band, row: Array, col: Array) -> Array:
-    place = band.row_step * row + band.col_step * col + band.start
+def _below(place: Array, end: Array | int) -> Array:
+    """0 <= place < end."""
     unsigned = f"u{place.dtype}"  # negative places become large ones: one comparison, not two
-    return place.astype(unsigned) <= jnp.asarray(band.last).astype(unsigned)
+    return place.astype(unsigned) < jnp.asarray(end).astype(unsigned)
 
 
 def draw_masks(program: Array, rows: int, cols: int) -> Array:

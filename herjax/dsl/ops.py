@@ -41,12 +41,13 @@ ARGUMENT_COLUMNS = {
 
 
 class Band(NamedTuple):
-    """The cells where 0 <= row_step * row + col_step * col + start <= last."""
+    """The cells whose place, row_step * row + col_step * col + start, is in 0 .. last."""
 
     row_step: Array | int
     col_step: Array | int
     start: Array | int
     last: Array | int
+    hollow: Array | int = 0  # what both bands of a draw have at the places 1 .. hollow is left out
 
 
 class Op(NamedTuple):
@@ -98,12 +99,11 @@ def rectangle_bands(r1: Array, c1: Array, r2: Array, c2: Array) -> tuple[Band, B
     return rows, cols
 
 
-def outline_covers(r1: Array, c1: Array, r2: Array, c2: Array, row: Array, col: Array) -> Array:
+def outline_bands(r1: Array, c1: Array, r2: Array, c2: Array) -> tuple[Band, Band]:
     """The outermost cells of a rectangle between any two opposite corners."""
-    border = (row == r1) | (row == r2) | (col == c1) | (col == c2)
-    inside_rows = (row >= jnp.minimum(r1, r2)) & (row <= jnp.maximum(r1, r2))
-    inside_cols = (col >= jnp.minimum(c1, c2)) & (col <= jnp.maximum(c1, c2))
-    return border & inside_rows & inside_cols
+    rows, cols = rectangle_bands(r1, c1, r2, c2)
+    inner_rows, inner_cols = (jnp.maximum(band.last - 1, 0) for band in (rows, cols))
+    return rows._replace(hollow=inner_rows), cols._replace(hollow=inner_cols)
 
 
 OPS = (
@@ -121,7 +121,7 @@ OPS = (
     Op(
         "draw_rectangle_outline",
         ("point1", "point2", "color"),
-        covers=outline_covers,
+        outline_bands,
         corners=True,
         segment=True,
     ),
