@@ -106,7 +106,7 @@ def test_calls_of_the_host_are_counted():
 
 @pytest.mark.parametrize(
     ("platform", "data", "expected"),
-    [("cpu", 8, 32), ("tpu", 8, 1024), ("gpu", 1, 128), ("gpu", 2, 256)],
+    [("cpu", 8, 64), ("tpu", 8, 1024), ("gpu", 1, 128), ("gpu", 2, 256)],
 )
 def test_microbatches_are_those_of_the_mesh(platform, data, expected):
     place = np.array([types.SimpleNamespace(platform=platform)])

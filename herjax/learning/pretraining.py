@@ -46,7 +46,7 @@ class PretrainConfig:
       size_limits: largest area of a bucket, cells.
       size_shares: of the steps, a bucket each; empty: as many as it has of all sizes.
       batch_size: programs a step.
-      microbatch: programs at a time, of a step; 0: for each device on "data" at most 4 on a CPU,
+      microbatch: programs at a time, of a step; 0: for each device on "data" at most 8 on a CPU,
         else 128.
       steps: of training.
       warmup_steps: in which the rates rise from 0.
@@ -277,7 +277,7 @@ def pretrain_step(
 
 def microbatch_of(config: PretrainConfig, mesh: Mesh | None) -> int:
     """Programs at a time, of a step on all devices: those asked for, else what suits them."""
-    most = 4 if platform_of(mesh) == "cpu" else 128  # what its cache holds
+    most = 8 if platform_of(mesh) == "cpu" else 128  # what its cache holds
     devices = 1 if mesh is None else mesh.shape["data"]
     share = config.batch_size // devices
     return config.microbatch or devices * max(n for n in range(1, most + 1) if share % n == 0)
