@@ -60,6 +60,8 @@ def test_pretraining_in_two_processes_equals_one(tmp_path, monkeypatch, steps, a
         assert line == pytest.approx(expected, abs=1e-5, rel=1e-5)
     expected = weights(tmp_path / "one" / "model")
     assert_close(weights(tmp_path / "two" / "model"), expected)
+    if not as_users_compile:
+        return
     # One process goes on from what two have saved: as if both had been killed before the end.
     shutil.rmtree(tmp_path / "two" / "model")
     shutil.rmtree(tmp_path / "two" / "checkpoints" / str(steps))

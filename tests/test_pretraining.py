@@ -57,13 +57,13 @@ def test_bad_configs_are_refused(changes, message):
 
 def test_steps_repeat_exactly_and_learn():
     losses = []
-    for _ in range(2):
+    for steps in (12, 4):
         state, run = init_state(LONG), []
-        for step in range(12):
+        for step in range(steps):
             state, metrics = pretrain_step(state, LONG, bucket_of_step(LONG, step))
             run.append(float(metrics["loss"]))
         losses.append(run)
-    assert losses[0] == losses[1]
+    assert losses[0][:4] == losses[1]
     assert np.mean(losses[0][-3:]) < np.mean(losses[0][:3]) - 0.2
 
 
