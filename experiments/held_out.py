@@ -63,7 +63,9 @@ def main(_):
     Console().print(table)
     how = {"temperature": TEMPERATURE.value, "versions": cli.versions(), "held_out": found}
     text = json.dumps(how, indent=2) + "\n"
-    write_atomically(pathlib.Path(WORKDIR.value) / "held_out.json", text.encode())
+    folder = pathlib.Path(WORKDIR.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "held_out.json", text.encode())
 
 
 if __name__ == "__main__":

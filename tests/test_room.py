@@ -112,7 +112,7 @@ from herjax.learning import room
 side, changes = json.loads(sys.argv[1])
 changes = {n: tuple(v) if isinstance(v, list) else v for n, v in changes.items()}
 config = herjax.AdaptConfig.plain(**changes)
-base = herjax.load_pretrained("base" if side <= 10 else "base-20")
+base = herjax.load_pretrained("base" if side <= 10 else "base-30")
 def stop(state, metrics):
     raise StopIteration
 target = np.random.default_rng(0).integers(0, 10, (side, side))

@@ -82,7 +82,9 @@ def test_unknown_name_lists_the_shipped_ones():
         herjax.load_pretrained("bse")
 
 
-@pytest.mark.parametrize("name", ["base", "base-20", "base-weak-1", "base-weak-2", "base-weak-3"])
+@pytest.mark.parametrize(
+    "name", ["base", "base-20", "base-30", "base-weak-1", "base-weak-2", "base-weak-3"]
+)
 def test_shipped_models_load_and_draw(name):
     """Greedily, a picture of two draws; every shipped model but the weakest can."""
     shipped = herjax.load_pretrained(name)
@@ -105,10 +107,10 @@ def test_the_base_follows_from_the_size_of_the_picture_and_its_input():
 
     drawn = np.eye(10, dtype=int)
     assert side(np.zeros((10, 3), int)) == side(np.full((10, 3), 4)) == 10
-    assert side(np.zeros((3, 11), int)) == side(np.zeros((20, 20), int)) == 20
-    assert side(drawn) == 20
-    for input in (np.zeros((21, 2), int), np.eye(21, dtype=int)):
-        with pytest.raises(ValueError, match="is larger than the model's canvas, 20x20"):
+    assert side(np.zeros((3, 11), int)) == side(np.zeros((30, 30), int)) == 30
+    assert side(drawn) == 30
+    for input in (np.zeros((31, 2), int), np.eye(31, dtype=int)):
+        with pytest.raises(ValueError, match="is larger than the model's canvas, 30x30"):
             side(input)
 
 

@@ -24,11 +24,16 @@ from herjax.tasks.suite import Picture
 from herjax.tasks.task import Task, check_size
 
 SHIPPED = pathlib.Path(__file__).parents[1] / "pretrained"
-BASES = ("base", "base-20")  # the shipped models to adapt, by the largest canvas they know
+BASES = ("base", "base-30")  # the shipped models to adapt, by the largest canvas they know
 MAX_CONFIG = 1_000_000  # bytes of config.json
 MAX_SHIPPED = 100_000_000  # bytes of weights
 MAX_HEADER = 1_000_000  # bytes of model.safetensors besides the weights
-UNPACKAGED = ("base-weak-1", "base-weak-2", "base-weak-3")  # in SHIPPED of a checkout, in no wheel
+UNPACKAGED = (
+    "base-20",
+    "base-weak-1",
+    "base-weak-2",
+    "base-weak-3",
+)  # in SHIPPED of a checkout, in no wheel
 
 
 class Pretrained(NamedTuple):

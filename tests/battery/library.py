@@ -84,7 +84,7 @@ GRIDS = [
     ("uint8 of -1", np.full((3, 3), 255, np.uint8), "colours 255 .. 255"),
     ("masked", np.ma.masked_equal([[1, 2]], 2), "has masked cells"),
     ("16 million cells", np.zeros((4000, 4000), np.int8), "larger than the model's canvas"),
-    ("one row too many", np.zeros((21, 3), int), "21x3 is larger than the model's canvas, 20x20"),
+    ("one row too many", np.zeros((31, 3), int), "31x3 is larger than the model's canvas, 30x30"),
 ]
 ADAPT = [
     ("seed", -1, "seed must be an integer, 0 .. 4294967295, got -1"),
