@@ -50,7 +50,8 @@ def pictures() -> dict[str, Picture]:
         ),
     }
     for n, (down, across) in SQUARES.items():
-        suite[f"{n}-squares"] = squares(down, across, colours=7 if n >= 81 else 9)
+        columns = across % 7 == 0  # that is what seven colours would make of 196-squares
+        suite[f"{n}-squares"] = squares(down, across, colours=7 if n >= 81 and not columns else 9)
     suite["chick"] = from_runs(np.array([list(row) for row in CHICK.split()], np.int8))
     return suite
 
