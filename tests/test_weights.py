@@ -120,4 +120,4 @@ def test_without_params_a_large_picture_starts_from_the_large_base():
     target[3:9, 1:3] = 5
     result = herjax.adapt(target, config=herjax.AdaptConfig(max_epochs=1, learning_rate=0.0))
     assert result.solved
-    assert result.params["params"]["row_embed"]["embedding"].shape == (20, 128)
+    assert result.params["params"]["row_embed"]["embedding"].shape == (30, 128)
