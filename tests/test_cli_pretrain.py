@@ -1,9 +1,11 @@
 """python -m experiments.pretrain"""
 
+import json
 import signal
 import time
 
 import numpy as np
+import pytest
 
 import herjax
 from tests.command_line import run_quickly, start, without_times
@@ -41,3 +43,16 @@ def test_pretraining_stopped_and_continued_ends_the_same(tmp_path):
     model = herjax.load_pretrained(parts / "model")
     assert model.info["programs_seen"] == 20 * 16
     assert np.isfinite(model.info["held_out"]["pass@8"])
+
+
+@pytest.mark.slow
+def test_held_out_tells_of_each_range_and_input(tiny_weights, tmp_path):
+    arguments = [f"--checkpoint={tiny_weights}", "--sides=3-4,11-12", "--tasks=16"]
+    code, out, err = run_quickly("held_out", *arguments, f"--workdir={tmp_path / 'new' / 'folder'}")
+    assert code == 0, err
+    assert "knows sides up to 10, not 12" in out
+    told = json.loads((tmp_path / "new" / "folder" / "held_out.json").read_text())
+    assert [(row["sides"], row["inputs"]) for row in told["held_out"]] == [
+        ("3-4", "blank"),
+        ("3-4", "drawn"),
+    ]
