@@ -135,7 +135,7 @@ def _pictures(small: bool) -> list[Table]:
             (
                 Block(ten, 20, 960),
                 Block(large, 10 if small else 20, 960),
-                Block(largest, 10, 960),
+                *(() if small else (Block(largest, 10, 960),)),
             ),
             held_out=3,
         ),
