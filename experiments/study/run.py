@@ -102,8 +102,10 @@ class Study:
 
     def model_of(self, row: Row, picture: str) -> str | None:
         """What a line's settings tell of its model: a name, or a digest if it is not ``base``."""
-        chosen = row.model or pretrained_for(self.named[picture]).info["sha256"][:8]
-        return None if chosen == herjax.load_pretrained("base").info["sha256"][:8] else chosen
+        chosen = pretrained_for(self.named[picture])
+        if row.model or chosen is pretrained_for(self.named["9-squares"]):  # of the smallest base
+            return row.model
+        return chosen.info["sha256"][:8]
 
     def make(self, table: Table) -> None:
         """Make every run of a table that is not there."""

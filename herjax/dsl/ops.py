@@ -54,9 +54,9 @@ class Op(NamedTuple):
     name: str  # of the Python function
     arguments: tuple[str, ...]  # keywords of the Python call, keys of ARGUMENT_COLUMNS
     # The mask function, one of two kinds. ``bands`` is the faster: (r1, c1, r2, c2) -> the two
-    # bands whose common cells are painted. ``covers`` can be any: (r1, c1, r2, c2, row, col) ->
-    # bool, is this cell painted; broadcasts. Both get a missing point2 as point1, and instead of a
-    # missing row or column the first and the last.
+    # bands whose common cells are painted, but what both are hollow at. ``covers`` can be any:
+    # (r1, c1, r2, c2, row, col) -> bool, is this cell painted; broadcasts. Both get a missing
+    # point2 as point1, and instead of a missing row or column the first and the last.
     bands: Callable[..., tuple[Band, Band]] | None = None
     covers: Callable[..., Array] | None = None
     transposed: str = ""  # the op of the same cells with rows and columns swapped; "": itself
