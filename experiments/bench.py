@@ -5,6 +5,7 @@ dense matrix-product rate, or for decoding the slower of arithmetic and memory. 
 writes bench.json. The operations assumed are those of herjax/decoder/costs.py.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -13,6 +14,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -37,16 +39,22 @@ from herjax.learning.population import Population
 from herjax.learning.pretraining import PRESETS, init_state, pretrain_step
 from herjax.learning.recombination import recombine
 from herjax.runtime import program_cache
+from herjax.runtime.config import did_you_mean, told
 from herjax.runtime.files import write_atomically
 from herjax.runtime.sharding import over_data, replicated
 from herjax.runtime.xla_flags import compiler_options
 from herjax.tasks.random import random_program
 
+STAGES = ("executor", "sampling", "pretraining", "epoch", "population", "compilation")
 WORKDIR = flags.DEFINE_string("workdir", "runs/bench", "Folder for bench.json.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "base", "Shipped name, or folder with weights.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the decoder computes products in.")
 MEMBERS = flags.DEFINE_string(
     "members", None, "Sizes of populations, with commas; default by device."
+)
+ONLY = flags.DEFINE_list("only", None, f"Stages, with commas, of {', '.join(STAGES)}; default all.")
+PROFILE = flags.DEFINE_string(
+    "profile", None, "Folder for a trace of what is timed, for TensorBoard's profiler or XProf."
 )
 CELLS, DRAWS = 100, 32  # of the canvas 10x10 and the programs that are timed
 
@@ -80,10 +88,10 @@ def ceilings() -> dict[str, float]:
         rates[f"matmul_{dtype}"] = in_a_row * 2 * size**3 / seconds(partial(products, x, in_a_row))
         rates[f"{dtype}, one alone"] = 2 * size**3 / seconds(partial(jax.jit(jnp.dot), x, x), 20)
     if jax.default_backend() == "cpu":  # NumPy copies faster than XLA, into pages already there
-        x, y = np.ones((2, 2**26), np.float32)
-        rates["copy"] = 2 * x.nbytes / seconds(partial(np.copyto, y, x))
+        here, there = np.ones((2, 2**26), np.float32)
+        rates["copy"] = 2 * here.nbytes / seconds(partial(np.copyto, there, here))
     else:
-        x = jnp.ones(2**30, jnp.float32)
+        x = jnp.ones(2**28, jnp.float32)
         rates["copy"] = 2 * x.nbytes / seconds(partial(jax.jit(lambda x: x + 1), x))
     return rates
 
@@ -96,23 +104,24 @@ def draw_plainly(calls: list[Call], canvas: np.ndarray) -> np.ndarray:
     return picture
 
 
-def bench_executor(count: int = 4096) -> dict[str, float]:
+def bench_executor(count: int = 4096) -> dict[str, dict[str, float]]:
     """Programs of 5 draws on 10x10, as in pretraining, and of 32."""
     rows = {}
     for draws in (5, DRAWS):
         keys = jax.random.split(jax.random.key(0), count)
-        make = jax.vmap(partial(random_program, height=10, width=10, max_draws=draws))
+        side = jnp.int32(10)
+        make = jax.vmap(partial(random_program, height=side, width=side, max_draws=draws))
         programs = jax.jit(make)(keys)
         blank = jnp.zeros((10, 10), jnp.int8)
         run = jax.jit(jax.vmap(herjax.execute, (0, None)))
         rate = count / seconds(partial(run, programs, blank))
-        canvas, plain, expected = np.asarray(blank), 0.0, None
+        canvas, plain = np.asarray(blank), 0.0
         some = [program_calls(program) for program in np.asarray(programs[:512])]
         for _ in range(3):
             start = time.perf_counter()
-            expected = [draw_plainly(calls, canvas) for calls in some]
+            pictures = [draw_plainly(calls, canvas) for calls in some]
             plain = max(plain, len(some) / (time.perf_counter() - start))
-        if not np.array_equal(expected, run(programs[:512], blank)):
+        if not np.array_equal(np.stack(pictures), run(programs[:512], blank)):
             raise AssertionError("the executor and the plain calls differ")
         mean_draws = float((programs[..., 0] > 0).sum() / count)
         rows[f"up to {draws} draws"] = {
@@ -189,16 +198,19 @@ def bench_epoch(name: str) -> dict[str, float]:
         options = compiler_options(jax.default_backend())
         return seconds(partial(jax.jit(function, compiler_options=options), *arrays))
 
-    attempts = jax.jit(lambda programs: in_hindsight(programs, task))(programs)
+    attempts = jax.jit(lambda programs: in_hindsight(programs, task, config))(programs)
+    heat = jnp.array(config.epoch_temperatures)
     pairs = jax.tree.map(lambda leaf: leaf[-config.pairs :], attempts)
+    count = jnp.int32(config.pairs)
     stages = {
         "sample": timed(
-            lambda params: sample_programs(model, params, task, config, key)[0], state.train.params
+            lambda params: sample_programs(model, params, task, config, key, heat)[0],
+            state.train.params,
         ),
         "recombine": timed(lambda p: recombine(p, task, config.partners, key), parents),
-        "run and rewrite": timed(lambda programs: in_hindsight(programs, task), programs),
+        "run and rewrite": timed(lambda p: in_hindsight(p, task, config), programs),
         "train": timed(
-            lambda train: train_on(model, train, task, pairs, config.pairs, config, key)[1],
+            lambda train: train_on(model, train, task, pairs, count, config, key)[1],
             state.train,
         ),
     }
@@ -209,7 +221,7 @@ def bench_epoch(name: str) -> dict[str, float]:
 def bench_compilation(pretrained: herjax.Pretrained, task: herjax.Task, cache: str) -> dict:
     """Seconds from the weights to the end of the first epoch, as her_adapt runs it.
 
-    From here on the folder ``cache`` is used: the population of one need not be compiled again.
+    From here on the folder ``cache`` is used.
     """
     times, keys = {}, jax.random.key(0)[None]
     program_cache.keep_in(cache)
@@ -226,7 +238,7 @@ def bench_population(pretrained: herjax.Pretrained, task: herjax.Task, epochs: i
     if MEMBERS.value:
         counts = sizes(MEMBERS.value)
     else:
-        counts = [1, 4, 16] if jax.default_backend() == "cpu" else [1, 16, 64, 256]
+        counts = [1, 4, 16] if jax.default_backend() == "cpu" else [1, 16, 64, 256, 1024]
     config = AdaptConfig.plain()  # recombined, members end before they are timed
     rows, alone = {}, None
     for members in counts:
@@ -277,9 +289,21 @@ def sizes(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
+def traced(stage: str) -> contextlib.AbstractContextManager:
+    """Trace what runs inside, compilation included, into a folder of --profile, if it is given."""
+    if PROFILE.value is None:
+        return contextlib.nullcontext()
+    return jax.profiler.trace(str(pathlib.Path(PROFILE.value, stage)))
+
+
 def main(_):
     sizes(MEMBERS.value or "1")  # before the folder is claimed
-    cli.use_devices(cpu_devices=os.cpu_count())
+    chosen = ONLY.value or list(STAGES)
+    for stage in chosen:
+        if stage not in STAGES:
+            near = did_you_mean(stage, STAGES)
+            raise ValueError(f"--only must be of {', '.join(STAGES)}; got {told(stage)}{near}")
+    cli.use_devices(cpu_devices=os.cpu_count() or 1)
     folder = pathlib.Path(WORKDIR.value)
     pretrained = herjax.load_pretrained(CHECKPOINT.value).computing_in(DTYPE.value)
     cli.claim(
@@ -287,29 +311,41 @@ def main(_):
     )
     task = herjax.make_task(herjax.pictures()["25-squares"].target)
     ceiling = ceilings()
-    results = {"ceilings, per second": ceiling}
+    results: dict[str, dict] = {"ceilings, per second": ceiling}
     console = Console(width=120)
     show(console, "ceilings, per second", ceiling)
     cache = tempfile.TemporaryDirectory()
-    for name, run in {
-        "executor, 10x10": bench_executor,
-        f"sampling, 10x10, {DRAWS} draws": partial(bench_sampling, pretrained, task, ceiling),
-        "pretraining": partial(bench_training, ceiling),
-        "epoch, seconds": lambda: {n: bench_epoch(n) for n in ("25-squares", "100-squares")},
-        "to the first epoch, seconds": partial(bench_compilation, pretrained, task, cache.name),
-        "population, 25-squares": partial(bench_population, pretrained, task),
-    }.items():
-        results[name] = run()
+    stages: dict[str, tuple[str, Callable[[], dict]]] = {
+        "executor": ("executor, 10x10", bench_executor),
+        "sampling": (
+            f"sampling, 10x10, {DRAWS} draws",
+            partial(bench_sampling, pretrained, task, ceiling),
+        ),
+        "pretraining": ("pretraining", partial(bench_training, ceiling)),
+        "epoch": (
+            "epoch, seconds",
+            lambda: {n: bench_epoch(n) for n in ("25-squares", "100-squares")},
+        ),
+        "population": ("population, 25-squares", partial(bench_population, pretrained, task)),
+        "compilation": (
+            "to the first epoch, seconds",
+            partial(bench_compilation, pretrained, task, cache.name),
+        ),
+    }
+    for stage in chosen:
+        name, run = stages[stage]
+        with traced(stage):
+            results[name] = run()
         show(console, name, results[name])
-    results["peak memory, bytes"] = peak_memory()
-    console.print(f"peak memory: {results['peak memory, bytes'] / 1e9:.2f} GB")
+    peak = peak_memory()
+    console.print(f"peak memory: {peak / 1e9:.2f} GB")
     about = {
         "device": jax.devices()[0].device_kind,
         "cpu_count": os.cpu_count(),
         "versions": cli.versions(),
         "model": dataclasses.asdict(pretrained.model.config),
     }
-    text = json.dumps({**about, **results}, indent=2) + "\n"
+    text = json.dumps({**about, **results, "peak memory, bytes": peak}, indent=2) + "\n"
     write_atomically(folder / "bench.json", text.encode())
     console.print(f"written: {folder / 'bench.json'}")
 

@@ -53,13 +53,13 @@ def main(_):
                     model=model.config, tasks=tasks, size_limits=(high**2,), size_shares=()
                 )
                 rates = evaluate(params, config, TASKS.value, temperature=TEMPERATURE.value)
-                row = {"model": name, "sides": f"{low}-{high}", "inputs": inputs, **rates}
+                row: dict = {"model": name, "sides": f"{low}-{high}", "inputs": inputs, **rates}
                 found.append({**row, "sha256": info["sha256"]})
                 cli.say(cli.short(row))
     table = Table("model", "sides", "inputs", "pass@1", "pass@8", "tasks")
     for row in found:
-        rates = [f"{row[key]:.3f}" for key in ("pass@1", "pass@8")]
-        table.add_row(row["model"], row["sides"], row["inputs"], *rates, str(row["tasks"]))
+        shares = [f"{row[key]:.3f}" for key in ("pass@1", "pass@8")]
+        table.add_row(row["model"], row["sides"], row["inputs"], *shares, str(row["tasks"]))
     Console().print(table)
     how = {"temperature": TEMPERATURE.value, "versions": cli.versions(), "held_out": found}
     text = json.dumps(how, indent=2) + "\n"

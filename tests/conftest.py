@@ -7,13 +7,14 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
-if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 12):
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"  # JAX 0.12 has them always
+if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:3])) < (0, 11, 1):
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"  # later ones have them always
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath(
     f".pytest_cache/jax-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"  # so that sharding can be tested
+os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"  # or accelerators round what is compared
 
 import jax
 import numpy as np

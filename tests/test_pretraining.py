@@ -15,11 +15,14 @@ from herjax.learning.pretraining import (
     PRESETS,
     PretrainConfig,
     bucket_of_step,
+    compile_ahead,
+    evaluate,
     init_params,
     init_state,
     pretrain_step,
     random_batch,
 )
+from herjax.runtime import program_cache
 from herjax.runtime.config import from_dict
 
 TINY = PRESETS["tiny"]
@@ -65,6 +68,16 @@ def test_steps_repeat_exactly_and_learn():
         losses.append(run)
     assert losses[0][:4] == losses[1]
     assert np.mean(losses[0][-3:]) < np.mean(losses[0][:3]) - 0.2
+
+
+def test_every_program_can_be_compiled_ahead():
+    state = init_state(LONG)
+    compile_ahead(state, LONG)
+    programs = len(program_cache._calls)
+    for bucket in range(len(LONG.size_limits)):
+        state, _ = pretrain_step(state, LONG, bucket)
+    evaluate(state.params, LONG, tasks=4)
+    assert len(program_cache._calls) == programs
 
 
 def test_init_starts_from_the_given_weights(tmp_path):

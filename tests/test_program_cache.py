@@ -1,6 +1,7 @@
 import os
 import pickle
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import jax
@@ -94,6 +95,33 @@ def test_arguments_are_donated_if_the_function_says_so(folder):
         assert not more.is_deleted()
 
 
+def test_a_loaded_program_is_loaded_once_however_often_it_runs_on_its_own_results(folder):
+    call()
+    program_cache.clear()
+    given = state()
+    for _ in range(3):
+        given = program_cache.call_kept(add, given, np.float32([1, 2]), scale=2)
+    assert len(program_cache._calls) == 1
+
+
+def test_programs_are_compiled_side_by_side(folder):
+    program_cache.clear()
+    del traces[:]
+    cached = jax.config.jax_enable_compilation_cache
+
+    def compile_scaled(scale):
+        program_cache.compile_kept(add, state(), np.float32([1, 2]), scale=scale)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(compile_scaled, range(4)))
+    assert sorted(traces) == [0, 1, 2, 3]
+    assert jax.config.jax_enable_compilation_cache == cached
+    for scale in range(4):
+        result = program_cache.call_kept(add, state(), np.float32([1, 2]), scale=scale)
+        assert result["sum"].tolist() == [1 + scale, 1 + 2 * scale]
+    assert len(traces) == 4
+
+
 def test_the_result_may_be_another_tree(folder):
     for _ in range(2):
         program_cache.clear()
@@ -152,11 +180,8 @@ def test_what_shapes_the_program_gets_its_own_file(folder, monkeypatch):
             call()
             assert traces == [2]
             assert len(files(folder)) == number
-    jax.config.update("jax_default_matmul_precision", "highest")
-    try:
+    with jax.default_matmul_precision("default"):
         call()
-    finally:
-        jax.config.update("jax_default_matmul_precision", None)
     assert len(files(folder)) == 10
 
 

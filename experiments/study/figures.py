@@ -114,7 +114,8 @@ def draw_share(
         times = np.append(times, budget)
         shares = [np.append(part, part[-1]) for part in shares]
     axes.step(times, shares[0], where="post", **look._asdict())
-    axes.fill_between(times, *shares[1:], step="post", color=look.color, alpha=0.09, linewidth=0)
+    low, high = shares[1:]
+    axes.fill_between(times, low, high, step="post", color=look.color, alpha=0.09, linewidth=0)
     mean = np.sum(shares[0][:-1] * np.diff(np.log(times))) / np.log(times[-1] / first)
     return times[-1], shares[0][-1], mean
 
@@ -136,12 +137,12 @@ def draws_over_epochs(lines: Sequence[Line], shown: Shown, rows: Sequence[str]) 
     cells, look = gather(lines, shown), looks(shown)
     figure, panels = panels_of(shown)
     for axes, picture in panels:
-        ends = {}
+        ends: dict[str, tuple[float, float]] = {}
         for row in rows:
             lengths = [line["length"] for line in cells.get((row, picture), []) if line["length"]]
             for length in lengths:
-                thin = {"color": look[row].color, "alpha": 0.25, "linewidth": 0.5}
-                axes.plot(np.arange(1, len(length) + 1), length, rasterized=True, **thin)
+                epochs, colour = np.arange(1, len(length) + 1), look[row].color
+                axes.plot(epochs, length, color=colour, alpha=0.25, linewidth=0.5, rasterized=True)
             if lengths:
                 mean = mean_while_most_go_on(lengths)
                 axes.plot(np.arange(1, len(mean) + 1), mean, **look[row]._asdict())

@@ -1,6 +1,7 @@
 """The pages of docs/study: a table each, with its figures, out of the lines of its runs."""
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from herjax.learning.adaptation import Result
 from herjax.viewing.plotting import animation, spread
 
 # Of the rivals: each figure has hindsight and some others, since bands of many rows overlap.
-GROUPS = {
+GROUPS: dict[str, Sequence[str]] = {
     "supervised": (
         "hindsight",
         "self-training",
@@ -30,7 +31,7 @@ FRAMES = 60
 
 def shown(table: Table) -> Shown:
     """How a table is shown."""
-    columns = ("distinct", "draws", "seconds", "run")
+    columns: tuple[str, ...] = ("distinct", "draws", "seconds", "run")
     if table.held_out:
         columns += ("held_out_before", "held_out_after")
     if table.samples:
@@ -90,7 +91,7 @@ def chosen(study: Study, table: Table) -> str:
 
 
 def write_figures(
-    lines: list[Line], table: Table, how: Shown, folder: pathlib.Path
+    lines: Sequence[Line], table: Table, how: Shown, folder: pathlib.Path
 ) -> list[tuple[str, str]]:
     """Share solved, and draws over epochs; -> of each what it shows, and its file."""
     groups = {"": how.rows}
@@ -126,7 +127,7 @@ def made_again(table: Table, folder: pathlib.Path) -> list[tuple[str, str]]:
     return [(text, file) for text, file in files if (folder / file).exists()]
 
 
-def best_rival(lines: list[Line], how: Shown) -> str:
+def best_rival(lines: Sequence[Line], how: Shown) -> str:
     """The learner but hindsight that took the fewest programs, of all pictures alike."""
     cells = gather(lines, how)
 
@@ -161,8 +162,8 @@ def write_ridges(study: Study, table: Table, folder: pathlib.Path) -> None:
     names = ("hindsight", best_rival(study.lines(table), how))
     rows = {row.name: row for row in table.rows}
     histories = [adapt_again(study, table, rows[name], PICTURE, 0).history for name in names]
-    accuracies = [np.stack([epoch.accuracy for epoch in history]) for history in histories]
-    figures.save(figures.ridges(*accuracies, names), folder / f"{table.name}-ridges.svg")
+    ours, rival = (np.stack([epoch.accuracy for epoch in history]) for history in histories)
+    figures.save(figures.ridges(ours, rival, names), folder / f"{table.name}-ridges.svg")
 
 
 def write_animations(study: Study, table: Table, folder: pathlib.Path) -> None:

@@ -61,11 +61,13 @@ class Study:
 
     def has_trials(self, row: Row) -> bool:
         """Are all trials of the learning rate of this row's learner there?"""
+        assert row.trials is not None
         wanted = sum(len(block.pictures) * block.seeds for block in row.trials.blocks)
         return all(len(lines) == wanted for lines in self._trials(row).values())
 
     def _trials(self, row: Row) -> dict[float, list[dict]]:
         """The trials of this row's learner, by their learning rate."""
+        assert row.trials is not None
         lines = self.lines(row.trials)
         return {
             trial.config.learning_rate: [line for line in lines if line["row"] == trial.name]
@@ -79,6 +81,7 @@ class Study:
         Raises:
           ValueError: if a trial is missing.
         """
+        assert row.trials is not None
         if not self.has_trials(row):
             raise ValueError(f"{row.learner} needs its trials first: --table={row.trials.name}")
 

@@ -32,6 +32,7 @@ from herjax.learning.pretraining import (
     PRESETS,
     PretrainConfig,
     bucket_of_step,
+    compile_ahead,
     evaluate,
     init_state,
     learning_rates,
@@ -43,7 +44,7 @@ from herjax.learning.train import TrainState
 from herjax.runtime import processes, records
 from herjax.runtime.checkpoint import CheckpointError, Checkpoints
 from herjax.runtime.lock import Lock
-from herjax.runtime.sharding import replicated
+from herjax.runtime.sharding import platform_of, replicated
 
 log = logging.getLogger(__name__)
 PRESET = flags.DEFINE_enum("preset", "base", sorted(PRESETS), "Configuration to start from.")
@@ -172,6 +173,8 @@ class Run:
             bar = progress.add_task(
                 "", total=config.steps, completed=self.step, loss=float("nan"), rate=0.0
             )
+            if platform_of(self.mesh) != "cpu" and jax.process_count() == 1:
+                compile_ahead(self.state, config, self.mesh)
             self.clock = time.monotonic(), self.step
             while True:
                 self.keep_up(stop, progress.console)

@@ -1,6 +1,8 @@
 """Pretraining on random tasks: configuration, the compiled step, held-out evaluation."""
 
 import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -21,13 +23,14 @@ from herjax.dsl.grammar import encode
 from herjax.learning.muon import muon
 from herjax.learning.train import TrainState, apply_gradients, program_gradients
 from herjax.runtime.config import check_types, told
-from herjax.runtime.program_cache import call_kept
+from herjax.runtime.program_cache import call_kept, compile_kept
 from herjax.runtime.sharding import over_data, platform_of, replicated, state_shardings
 from herjax.stats import pass_at_k
 from herjax.tasks.random import TaskConfig, random_task, size_buckets
 from herjax.tasks.task import Task
 
 EVAL_CHUNK = 16  # tasks evaluated at once
+SAMPLES = 8  # programs for each of them
 HELD_OUT_SEED = 2**31 - 1  # root of the held-out tasks' keys; not allowed as a training seed
 
 
@@ -275,6 +278,27 @@ def pretrain_step(
     return call_kept(compiled_step, state, config=config, bucket=bucket, mesh=mesh, for_hours=True)
 
 
+def compile_ahead(state: TrainState, config: PretrainConfig, mesh: Mesh | None = None) -> None:
+    """Compile the steps and the evaluations of all size buckets, side by side.
+
+    For accelerators, whose hosts have many processors; without it each is compiled when it is due.
+    """
+    static: dict[str, Any] = {"config": config, "mesh": mesh}
+
+    def compile_step(bucket: int) -> None:
+        compile_kept(compiled_step, state, bucket=bucket, for_hours=True, **static)
+
+    def compile_evaluation(bucket: int) -> None:
+        arrays = state.params, np.int32(0), np.float32(0)
+        static_too = {"bucket": bucket, "samples": SAMPLES, **static}
+        compile_kept(solve_chunk, *arrays, for_hours=True, **static_too)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        buckets = range(len(config.size_limits))
+        for done in (pool.map(compile_step, buckets), pool.map(compile_evaluation, buckets)):
+            list(done)  # raises what went wrong
+
+
 def microbatch_of(config: PretrainConfig, mesh: Mesh | None) -> int:
     """Programs at a time, of a step on all devices: those asked for, else what suits them."""
     most = 8 if platform_of(mesh) == "cpu" else 128  # what its cache holds
@@ -314,7 +338,7 @@ def evaluate(
     params: dict[str, Any],
     config: PretrainConfig,
     tasks: int,
-    samples: int = 8,
+    samples: int = SAMPLES,
     temperature: float = 0.5,
     mesh: Mesh | None = None,
 ) -> dict[str, float]:

@@ -20,6 +20,7 @@ import pickle
 import platform
 import stat
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -40,6 +41,9 @@ log = logging.getLogger(__name__)
 _config: Any = jax.config  # has an attribute for every setting; its type knows few of them
 _folder: pathlib.Path | None = None
 _calls: dict[tuple, Callable] = {}  # of this process
+_turn = threading.Lock()  # for the two below
+_compiling = 0  # threads that compile without JAX's persistent cache
+_cache_of_jax = True  # was it in use before them
 
 
 def default_folder() -> pathlib.Path:
@@ -98,14 +102,27 @@ def call_kept(
       static: its static arguments: functions, dataclasses, tuples, and what shows in its ``repr``.
         With a function that is not one of herjax's the program is kept for this process alone.
     """
-    leaves, tree = jax.tree.flatten((arrays, {}))
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays)):
         return function(*arrays, **static)
-    given = tuple(static.items())
+    return _compiled(function, arrays, for_hours, static)(*arrays)
+
+
+def compile_kept(
+    function: jax.stages.Wrapped, *arrays: Any, for_hours: bool = False, **static: Any
+) -> None:
+    """Have the program ready that ``call_kept`` will run; several threads may ask at once."""
+    _compiled(function, arrays, for_hours, static)
+
+
+def _compiled(
+    function: jax.stages.Wrapped, arrays: tuple, for_hours: bool, static: dict[str, Any]
+) -> Callable:
+    leaves, tree = jax.tree.flatten((arrays, {}))
+    given = tuple(sorted(static.items()))  # by their names
     key = (function, tree, tuple(map(_shown, leaves)), given, for_hours, _folder_now())
     if key not in _calls:
         _calls[key] = _program(*key, lambda: function.lower(*arrays, **static))
-    return _calls[key](*arrays)
+    return _calls[key]
 
 
 def _program(
@@ -118,7 +135,7 @@ def _program(
     lower: Callable[[], jax.stages.Lowered],
 ) -> Callable:
     """The program of one kind of call, from its file if it has one."""
-    devices = [device for _, places in shown for device, _ in places or ()] or jax.devices()[:1]
+    devices = [device for *_, places in shown for device, _ in places or ()] or jax.devices()[:1]
     options: dict[str, Any] = {} if for_hours else compiler_options(devices[0].platform)
 
     def compile() -> jax.stages.Compiled:
@@ -196,7 +213,8 @@ def _folder_of_jax(name: str | None) -> pathlib.Path | None:
 def _shown(leaf: Any) -> tuple:
     """Type and places of an argument, in a form that compares and prints."""
     on = _places(leaf.sharding, leaf.shape) if isinstance(leaf, jax.Array) else None
-    return jax.typeof(leaf), on
+    about = jax.typeof(leaf)  # of JAX 0.11, two of a kind may differ if one was unpickled
+    return about.shape, about.dtype, about.weak_type, on
 
 
 @functools.lru_cache(4096)
@@ -271,14 +289,24 @@ def _compile_anew(compile: Callable[[], jax.stages.Compiled]) -> jax.stages.Comp
     XLA:CPU leaves functions out when it writes a program that it has itself read: such a file
     loads, and then fails or crashes when it runs.
     """
-    enabled = _config.jax_enable_compilation_cache
-    jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()  # it looks at the setting once
+    global _compiling, _cache_of_jax
+    with _turn:
+        _compiling += 1
+        if _compiling == 1:
+            _cache_of_jax = _config.jax_enable_compilation_cache
+            _use_cache_of_jax(False)
     try:
         return compile()
     finally:
-        jax.config.update("jax_enable_compilation_cache", enabled)
-        compilation_cache.reset_cache()
+        with _turn:
+            _compiling -= 1
+            if not _compiling:
+                _use_cache_of_jax(_cache_of_jax)
+
+
+def _use_cache_of_jax(enabled: bool) -> None:
+    jax.config.update("jax_enable_compilation_cache", enabled)
+    compilation_cache.reset_cache()  # it looks at the setting once
 
 
 def _serialized(digest: str, program: jax.stages.Compiled) -> bytes:
