@@ -96,7 +96,8 @@ OLD = {
 def test_compiler_options_are_those_that_jaxlib_knows(set_flags):
     set_flags("", (0, 11, 0))
     assert xla_flags.compiler_options("cpu") == {"xla_backend_optimization_level": 1, **OLD}
-    assert xla_flags.compiler_options("gpu") == {}
+    assert xla_flags.compiler_options("gpu") == {"xla_gpu_enable_triton_gemm": False}
+    assert xla_flags.compiler_options("tpu") == {}
     set_flags("", (0, 11, 1))
     assert xla_flags.compiler_options("cpu") == {"xla_backend_optimization_level": 1}
 
@@ -104,6 +105,8 @@ def test_compiler_options_are_those_that_jaxlib_knows(set_flags):
 def test_compiler_options_give_way_to_flags(set_flags):
     set_flags("--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters_too=1")
     assert xla_flags.compiler_options("cpu") == OLD
+    set_flags("--xla_gpu_enable_triton_gemm=true")
+    assert xla_flags.compiler_options("gpu") == {}
 
 
 def test_the_version_is_jaxlibs():

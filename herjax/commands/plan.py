@@ -37,6 +37,7 @@ from herjax.learning.hindsight import hindsight
 from herjax.learning.pretraining import (
     EVAL_CHUNK,
     PRESETS,
+    SAMPLES,
     PretrainConfig,
     compiled_step,
     initial_state,
@@ -65,7 +66,6 @@ DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the adaptation compu
 WORKDIR = flags.DEFINE_string("workdir", "runs/plan", "Folder for plan.json.")
 define_flags(PretrainConfig())
 flags.adopt_module_key_flags(cli)
-SAMPLES = 8  # of a held-out task, as in an evaluation
 
 
 @dataclasses.dataclass(frozen=True)
