@@ -143,6 +143,7 @@ COMMANDS = [
     ("bench", ["--members=x"], "--members must be counts", False),
     ("bench", ["--members=0"], "--members must be counts", True),
     ("bench", ["--members=1,,2"], "--members must be counts", True),
+    ("bench", ["--only=sampling,epochs"], "did you mean 'epoch'", False),
     ("bench", ["--dtype=int8"], "value should be one of", True),
     ("pretrain", ["--preset=bas"], "(did you mean 'base'?)", True),
     ("pretrain", ["--preset=tiny", "--init=bse"], "(did you mean 'base'?)", True),
