@@ -83,7 +83,8 @@ def test_unknown_name_lists_the_shipped_ones():
 
 
 @pytest.mark.parametrize(
-    "name", ["base", "base-20", "base-30", "base-weak-1", "base-weak-2", "base-weak-3"]
+    "name",
+    ["base", "base-2", "base-20", "base-30", "base-weak-1", "base-weak-2", "base-weak-3"],
 )
 def test_shipped_models_load_and_draw(name):
     """Greedily, a picture of two draws; every shipped model but the weakest can."""

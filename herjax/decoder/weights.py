@@ -29,6 +29,7 @@ MAX_CONFIG = 1_000_000  # bytes of config.json
 MAX_SHIPPED = 100_000_000  # bytes of weights
 MAX_HEADER = 1_000_000  # bytes of model.safetensors besides the weights
 UNPACKAGED = (
+    "base-2",
     "base-20",
     "base-weak-1",
     "base-weak-2",

@@ -141,9 +141,8 @@ PRESETS = {
     ),
     # The first of the two stages of the shipped weights; see the model card in herjax/pretrained.
     "base": PretrainConfig(),
-    # The first of the three stages of the shipped weights for pictures of up to 30x30, from those
-    # for 20x20: most programs on small canvases, which cost little and from which the large ones
-    # learn too.
+    # The shipped weights for pictures of up to 30x30, from those for 20x20: most programs on small
+    # canvases, which cost little and from which the large ones learn too.
     "base-30": PretrainConfig(
         init="base-20",
         model=ModelConfig(max_side=30),
