@@ -218,13 +218,10 @@ def bench_epoch(name: str) -> dict[str, float]:
     return {**stages, "share of recombination": children / sum(stages.values())}
 
 
-def bench_compilation(pretrained: herjax.Pretrained, task: herjax.Task, cache: str) -> dict:
-    """Seconds from the weights to the end of the first epoch, as her_adapt runs it.
-
-    From here on the folder ``cache`` is used.
-    """
-    times, keys = {}, jax.random.key(0)[None]
-    program_cache.keep_in(cache)
+def bench_compilation(pretrained: herjax.Pretrained, task: herjax.Task) -> dict:
+    """Seconds from the weights to the end of the first epoch, as her_adapt runs it."""
+    times, keys, cache = {}, jax.random.key(0)[None], tempfile.TemporaryDirectory()
+    program_cache.keep_in(cache.name)
     for name in ("nothing kept", "kept"):
         program_cache.clear()
         start = time.perf_counter()
@@ -289,6 +286,29 @@ def sizes(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
+def stages_of(
+    pretrained: herjax.Pretrained, task: herjax.Task, ceiling: dict
+) -> dict[str, tuple[str, Callable[[], dict]]]:
+    """Title of each of STAGES, and what times it."""
+    return {
+        "executor": ("executor, 10x10", bench_executor),
+        "sampling": (
+            f"sampling, 10x10, {DRAWS} draws",
+            partial(bench_sampling, pretrained, task, ceiling),
+        ),
+        "pretraining": ("pretraining", partial(bench_training, ceiling)),
+        "epoch": (
+            "epoch, seconds",
+            lambda: {n: bench_epoch(n) for n in ("25-squares", "100-squares")},
+        ),
+        "population": ("population, 25-squares", partial(bench_population, pretrained, task)),
+        "compilation": (
+            "to the first epoch, seconds",
+            partial(bench_compilation, pretrained, task),
+        ),
+    }
+
+
 def traced(stage: str) -> contextlib.AbstractContextManager:
     """Trace what runs inside, compilation included, into a folder of --profile, if it is given."""
     if PROFILE.value is None:
@@ -314,24 +334,7 @@ def main(_):
     results: dict[str, dict] = {"ceilings, per second": ceiling}
     console = Console(width=120)
     show(console, "ceilings, per second", ceiling)
-    cache = tempfile.TemporaryDirectory()
-    stages: dict[str, tuple[str, Callable[[], dict]]] = {
-        "executor": ("executor, 10x10", bench_executor),
-        "sampling": (
-            f"sampling, 10x10, {DRAWS} draws",
-            partial(bench_sampling, pretrained, task, ceiling),
-        ),
-        "pretraining": ("pretraining", partial(bench_training, ceiling)),
-        "epoch": (
-            "epoch, seconds",
-            lambda: {n: bench_epoch(n) for n in ("25-squares", "100-squares")},
-        ),
-        "population": ("population, 25-squares", partial(bench_population, pretrained, task)),
-        "compilation": (
-            "to the first epoch, seconds",
-            partial(bench_compilation, pretrained, task, cache.name),
-        ),
-    }
+    stages = stages_of(pretrained, task, ceiling)
     for stage in chosen:
         name, run = stages[stage]
         with traced(stage):

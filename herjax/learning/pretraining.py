@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -279,24 +279,16 @@ def pretrain_step(
 
 
 def compile_ahead(state: TrainState, config: PretrainConfig, mesh: Mesh | None = None) -> None:
-    """Compile the steps and the evaluations of all size buckets, side by side.
-
-    For accelerators, whose hosts have many processors; without it each is compiled when it is due.
-    """
-    static: dict[str, Any] = {"config": config, "mesh": mesh}
-
-    def compile_step(bucket: int) -> None:
-        compile_kept(compiled_step, state, bucket=bucket, for_hours=True, **static)
-
-    def compile_evaluation(bucket: int) -> None:
-        arrays = state.params, np.int32(0), np.float32(0)
-        static_too = {"bucket": bucket, "samples": SAMPLES, **static}
-        compile_kept(solve_chunk, *arrays, for_hours=True, **static_too)
-
+    """Compile all steps and evaluations side by side, on the many processors beside a card."""
+    common: dict[str, Any] = {"config": config, "mesh": mesh, "for_hours": True}
+    ahead, chunk = partial(compile_kept, **common), (state.params, np.int32(0), np.float32(0))
+    made: list[Future] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        buckets = range(len(config.size_limits))
-        for done in (pool.map(compile_step, buckets), pool.map(compile_evaluation, buckets)):
-            list(done)  # raises what went wrong
+        for bucket in range(len(config.size_limits)):
+            made.append(pool.submit(ahead, compiled_step, state, bucket=bucket))
+            made.append(pool.submit(ahead, solve_chunk, *chunk, bucket=bucket, samples=SAMPLES))
+    for program in made:
+        program.result()  # or raises what went wrong
 
 
 def microbatch_of(config: PretrainConfig, mesh: Mesh | None) -> int:
