@@ -85,6 +85,10 @@ def changed(config: AdaptConfig, **changes: object) -> AdaptConfig:
     return AdaptConfig(**{**values, **changes})
 
 
+# Trains on the best programs of all epochs again and again.
+REPLAY = Row("replay of the kept", changed(DEFAULT, novelty=False, keep=16))
+
+
 def with_trials(config: AdaptConfig, trials: Table) -> tuple[Row, ...]:
     """A row a learner, with the rate that its trials chose, and the two that have none."""
     learners = [Row(name, config, name, trials=trials) for name in LEARNERS]
@@ -267,7 +271,7 @@ def _learning() -> Table:
             *(Row(f"rate {r:g}", changed(DEFAULT, learning_rate=r)) for r in (1e-4, 3e-4, 3e-3)),
             *(Row(f"{n} passes", changed(DEFAULT, passes=n)) for n in (2, 4)),
             Row("best half, not quarter", changed(DEFAULT, fraction=0.5)),
-            Row("replay of the kept", changed(DEFAULT, novelty=False, keep=16)),
+            REPLAY,
             Row("4 fresh tasks a minibatch", changed(DEFAULT, fresh=4)),
         ),
         OF_DEFAULT,
@@ -346,6 +350,8 @@ def _memory_rows() -> tuple[Row, ...]:
         row(15, 4, learning_rate=0.0),
         row(11, 0, learning_rate=0.0),
         row(31, 20, learning_rate=0.0),
+        REPLAY,
+        Row("two passes", changed(DEFAULT, passes=2)),
     )
 
 
