@@ -29,7 +29,7 @@ from herjax.commands import cli
 from herjax.decoder import costs
 from herjax.decoder.embedding import DTYPES
 from herjax.decoder.sampler import sample
-from herjax.decoder.weights import pretrained_for
+from herjax.decoder.weights import shipped_base
 from herjax.dsl.source import Call, draw_call, program_calls
 from herjax.learning.attempts import in_hindsight, sample_programs
 from herjax.learning.config import AdaptConfig
@@ -161,7 +161,7 @@ def bench_sampling(pretrained: herjax.Pretrained, task: herjax.Task, ceiling: di
 
 def bench_training(ceiling: dict) -> dict:
     """Pretraining steps of the base, by bucket of canvas areas; making the tasks included."""
-    config, rows = PRESETS["base"], {}
+    config, rows = PRESETS["base-10"], {}
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=DTYPE.value))
     for bucket, cells in enumerate(config.size_limits):
         if cells not in (56, 100):
@@ -188,7 +188,7 @@ def bench_epoch(name: str) -> dict[str, float]:
     """Seconds of the stages of the fourth epoch, run apart, and the share of recombination."""
     picture, config, key = herjax.pictures()[name], AdaptConfig(), jax.random.key(0)
     task, shape = herjax.make_task(picture.target, picture.input), picture.target.shape
-    model, params, _ = pretrained_for(picture).computing_in(DTYPE.value)
+    model, params, _ = shipped_base().computing_in(DTYPE.value)
     state = jax.jit(lambda: init_adaptation(params, config, key, shape))()
     state = compiled_epochs(model, state, task, config, 3)
     programs = state.history.program[2].astype(jnp.int32)

@@ -1,5 +1,6 @@
 """Augmented pairs are exact, and augmentation can be undone."""
 
+import dataclasses
 from functools import partial
 
 import chex
@@ -76,13 +77,28 @@ def test_moved_program_draws_the_moved_picture(shape, canvas):
 def test_pairs_are_exact(shape, canvas):
     """Lines included, by the referee."""
     _, tasks, programs = random_pairs(shape, canvas)
-    config = herjax.AdaptConfig(symmetries=True, colour_permutations=True)
-    keys = jax.random.split(jax.random.key(1), COUNT)
-    tasks, moved = jax.vmap(partial(augment_pair, config=config))(keys, tasks, programs)
+    tasks = dataclasses.replace(tasks, target=jax.vmap(herjax.execute)(programs, tasks.input))
+    tasks, moved = augment_pairs(tasks, programs)
     rows, cols = shape
     for task_input, target, program in zip(tasks.input, tasks.target, np.asarray(moved)):
         drawn = referee.execute(program, np.asarray(task_input)[:rows, :cols])
         assert np.array_equal(drawn, target[:rows, :cols])
+
+
+def augment_pairs(tasks, programs):
+    config = herjax.AdaptConfig(symmetries=True, colour_permutations=True)
+    keys = jax.random.split(jax.random.key(1), COUNT)
+    return jax.vmap(partial(augment_pair, config=config))(keys, tasks, programs)
+
+
+@pytest.mark.parametrize(("shape", "canvas"), CANVASES)
+def test_a_label_that_the_program_does_not_draw_is_moved_with_it(shape, canvas):
+    """As self-training has it: the target stays the target."""
+    _, tasks, programs = random_pairs(shape, canvas)
+    moved, _ = augment_pairs(tasks, programs)
+    other = np.any(jax.vmap(herjax.execute)(programs, tasks.input) != tasks.target, axis=(1, 2))
+    assert other.mean() > 0.9
+    chex.assert_trees_all_equal(moved.target[other], moved.input[other])
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_the_wheel_is_small_and_holds_herjax_alone(wheel):
     modules = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")}
     assert modules | {"herjax_commands.py"} == {name for name in files if name.endswith(".py")}
     models = {name.split("/")[2] for name in files if name.endswith(".safetensors")}
-    assert models == set(weights.BASES)
+    assert models == {weights.BASE}
     assert {f"{info}/licenses/LICENSE", f"{info}/licenses/herjax/tasks/emoji-LICENSE.txt"} < {
         *files
     }

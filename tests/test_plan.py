@@ -130,11 +130,11 @@ HAS = {
     "gpu": importlib.util.find_spec("jax_cuda12_plugin") is not None,
 }
 PRETRAINING = {
-    "v5e:2x2": ["--preset=base", "--model.dtype=bfloat16"],
+    "v5e:2x2": ["--preset=base-10", "--model.dtype=bfloat16"],
     "v5e:4x4": ["--preset=large", "--mesh=data:8,model:2", "--model.dtype=bfloat16"],
     "v5e": ["--preset=large", "--model.dtype=bfloat16"],
-    "v6e": ["--preset=base", "--model.dtype=bfloat16"],
-    "h100": ["--preset=base", "--model.dtype=bfloat16"],
+    "v6e": ["--preset=base-10", "--model.dtype=bfloat16"],
+    "h100": ["--preset=base-10", "--model.dtype=bfloat16"],
     "h200": ["--preset=large", "--model.dtype=bfloat16"],
     "h200:8": ["--preset=large", "--mesh=data:4,model:2", "--model.dtype=bfloat16"],
 }

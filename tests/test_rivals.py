@@ -268,8 +268,6 @@ def test_self_training_labels_the_pairs_of_hindsight_with_the_target(trained_on,
             drawn = referee.execute(np.asarray(program), np.asarray(task.input[:6, :7]))
             expected = drawn if own else np.asarray(task.target[:6, :7])
             assert np.array_equal(picture[:6, :7], expected)
-    with pytest.raises(ValueError, match="does not go with symmetries"):
-        trained_on("self-training", dataclasses.replace(CONFIG, symmetries=True))
 
 
 def test_a_longer_dream_is_of_its_own_pictures_and_not_of_the_target(trained_on, attempted):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.learning import room
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import init_adaptation
 from herjax.learning.room import (
@@ -54,16 +53,16 @@ def test_the_state_is_counted_to_the_byte(tiny, name):
 def test_what_does_not_fit_is_refused_with_the_numbers(tiny, changes, message):
     config = AdaptConfig(**changes)
     with pytest.raises(ValueError, match="this would take about") as caught:
-        check_room([(7, 7)], [tiny], config, available=8 * 10**9)
+        check_room([(7, 7)], tiny, config, available=8 * 10**9)
     assert message in str(caught.value)
-    check_room([(7, 7)], [tiny], AdaptConfig(), available=8 * 10**9)
+    check_room([(7, 7)], tiny, AdaptConfig(), available=8 * 10**9)
 
 
 def test_members_count_as_far_as_they_run_together(tiny):
-    shapes, decoders, config = [(7, 7)] * 100, [tiny] * 100, AdaptConfig(max_epochs=20_000)
-    check_room(shapes, decoders, config, slots=1, available=2 * 10**9)
+    shapes, config = [(7, 7)] * 100, AdaptConfig(max_epochs=20_000)
+    check_room(shapes, tiny, config, slots=1, available=2 * 10**9)
     with pytest.raises(ValueError, match="are the history"):
-        check_room(shapes, decoders, config, slots=50, available=2 * 10**9)
+        check_room(shapes, tiny, config, slots=50, available=2 * 10**9)
 
 
 def test_adapt_asks_before_it_begins(tiny, target):
@@ -87,17 +86,10 @@ def test_pretraining_is_asked_too(tiny):
 
 
 def test_the_disk_is_asked_of_a_folder_that_is_not_there(tiny, tmp_path):
-    run = [tiny] * 9, [(7, 7)] * 9, AdaptConfig()
+    run = tiny, [(7, 7)] * 9, AdaptConfig()
     check_disk(tmp_path / "a" / "b", *run)
     with pytest.raises(ValueError, match=f"of disk at {tmp_path}, there are 0.0 GB"):
         check_disk(tmp_path / "a" / "b", *run, free=10**6)
-
-
-def test_a_decoder_that_all_members_share_is_asked_once(tiny, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(room, "weight_bytes", lambda decoder: asked.append(decoder) or 4)
-    check_disk(tmp_path, [tiny] * 1000, [(7, 7)] * 1000, AdaptConfig(), free=10**12)
-    assert asked == [tiny]
 
 
 def test_the_memory_of_this_machine_is_known():
@@ -112,7 +104,7 @@ from herjax.learning import room
 side, changes = json.loads(sys.argv[1])
 changes = {n: tuple(v) if isinstance(v, list) else v for n, v in changes.items()}
 config = herjax.AdaptConfig.plain(**changes)
-base = herjax.load_pretrained("base" if side <= 10 else "base-30")
+base = herjax.load_pretrained()
 def stop(state, metrics):
     raise StopIteration
 target = np.random.default_rng(0).integers(0, 10, (side, side))

@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-import herjax
 from experiments.study.run import Study, settings_hash
 from experiments.study.tables import (
     LEARNERS,
@@ -19,7 +18,6 @@ from experiments.study.tables import (
     tables,
 )
 from herjax.commands.flags import FUNCTIONS
-from herjax.decoder.weights import BASES
 from herjax.learning.config import AdaptConfig
 from herjax.tasks.suite import pictures, tuning_pictures
 from tests.command_line import run_quickly
@@ -121,7 +119,7 @@ def test_the_learning_rate_is_that_of_the_fewest_programs_then_of_the_more_accur
         line = {"row": trial.name, "picture": "chick", "seed": seed, "sampled": sampled}
         line |= {
             "accuracy": accuracy,
-            "settings": settings_hash(study.settled(trial, block), None, trial, block),
+            "settings": settings_hash(study.settled(trial, block), trial, block),
         }
         with (study.folder / "trials.jsonl").open("a") as file:
             file.write(json.dumps(line | changes) + "\n")
@@ -142,13 +140,13 @@ def test_the_learning_rate_is_that_of_the_fewest_programs_then_of_the_more_accur
 
 def test_all_that_a_run_depends_on_is_in_its_settings():
     block, row = Block(("chick",), 1, 8), Row("a", PLAIN)
-    base = settings_hash(PLAIN, None, row, block)
-    assert base == settings_hash(PLAIN, None, row._replace(name="b"), block._replace(seeds=9))
+    base = settings_hash(PLAIN, row, block)
+    assert base == settings_hash(PLAIN, row._replace(name="b"), block._replace(seeds=9))
     others = [
-        settings_hash(changed(PLAIN, order=FUNCTIONS["order"]["reversed"]), None, row, block),
-        settings_hash(PLAIN, None, row._replace(learner="rloo"), block),
-        settings_hash(PLAIN, "base", row, block),
-        settings_hash(PLAIN, None, row, block._replace(budget=16)),
+        settings_hash(changed(PLAIN, order=FUNCTIONS["order"]["reversed"]), row, block),
+        settings_hash(PLAIN, row._replace(learner="rloo"), block),
+        settings_hash(PLAIN, row._replace(model="base-weak-1"), block),
+        settings_hash(PLAIN, row, block._replace(budget=16)),
     ]
     assert len({base, *others}) == 5
 
@@ -172,11 +170,3 @@ def test_bad_input_is_one_line(argument, words, tmp_path):
     assert code in (1, 2)
     assert words in out + err
     assert not (tmp_path / "lines").exists()
-
-
-def test_a_line_is_of_the_base_that_drew_its_picture(study):
-    row = Row("a", PLAIN)
-    assert study.model_of(row, "25-squares") is None
-    assert study.model_of(row._replace(model="base-weak-1"), "100-squares") == "base-weak-1"
-    larger = herjax.load_pretrained(BASES[-1]).info["sha256"]
-    assert larger.startswith(study.model_of(row, "100-squares"))

@@ -7,6 +7,7 @@ import json
 import pathlib
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ import herjax
 from experiments.study.tables import UNTRAINED, Block, Row, Table
 from herjax.commands import cli
 from herjax.commands.flags import FUNCTIONS, to_json
-from herjax.decoder.weights import Pretrained, pretrained_for
+from herjax.decoder.weights import BASE, Pretrained
 from herjax.learning.adaptation import Result
 from herjax.learning.attempts import attempt
 from herjax.learning.config import AdaptConfig
@@ -50,10 +51,8 @@ class Study:
             if row.trials and not self.has_trials(row):
                 continue
             for block in table.blocks:
-                config = self.settled(row, block)
-                for picture in block.pictures:
-                    settings = settings_hash(config, self.model_of(row, picture), row, block)
-                    valid[row.name, picture] = settings
+                settings = settings_hash(self.settled(row, block), row, block)
+                valid.update({(row.name, picture): settings for picture in block.pictures})
         found = cli.read_lines(self.folder / f"{table.name}.jsonl")
         return [
             line for line in found if valid.get((line["row"], line["picture"])) == line["settings"]
@@ -103,13 +102,6 @@ class Study:
             config = dataclasses.replace(config, learning_rate=self.chosen_rate(row))
         return dataclasses.replace(config, max_epochs=epochs)
 
-    def model_of(self, row: Row, picture: str) -> str | None:
-        """What a line's settings tell of its model: a name, or a digest if it is not ``base``."""
-        chosen = pretrained_for(self.named[picture])
-        if row.model or chosen is pretrained_for(self.named["9-squares"]):  # of the smallest base
-            return row.model
-        return chosen.info["sha256"][:8]
-
     def make(self, table: Table) -> None:
         """Make every run of a table that is not there."""
         done = {(line["row"], line["picture"], line["seed"]) for line in self.lines(table)}
@@ -130,16 +122,12 @@ class Study:
         self, table: Table, row: Row, block: Block, jobs: list[tuple[str, int]]
     ) -> list[tuple[str, int]]:
         """Copy the lines of runs that another table has made with equal settings; -> the rest."""
-        config = self.settled(row, block)
-        settings = {
-            picture: settings_hash(config, self.model_of(row, picture), row, block)
-            for picture, _ in jobs
-        }
+        settings = settings_hash(self.settled(row, block), row, block)
         known = {
             (line["picture"], line["seed"]): line
             for path in sorted(self.folder.glob("*.jsonl"))
             for line in cli.read_lines(path)
-            if line["settings"] == settings.get(line["picture"])
+            if line["settings"] == settings
         }
         for job in jobs:
             if job in known:
@@ -149,26 +137,22 @@ class Study:
 
     def _make_row(self, table: Table, row: Row, block: Block, jobs: list[tuple[str, int]]) -> None:
         config = self.settled(row, block)
-        given = decoder_of(row)
-        chosen = [self.named[picture] for picture, _ in jobs]
-        shapes = [picture.target.shape for picture in chosen]
-        decoders = [given or pretrained_for(picture) for picture in chosen]
-        sides = [decoder.model.config.max_side for decoder in decoders]
-        for members in by_canvas(shapes, sides):
-            mine, decoder = [jobs[i] for i in members], decoders[members[0]]
+        decoder = decoder_of(row.model)
+        shapes = [self.named[picture].target.shape for picture, _ in jobs]
+        for members in by_canvas(shapes, decoder.model.config.max_side):
+            mine = [jobs[i] for i in members]
             made = (
                 self._sampled(config, decoder, mine)
                 if table.samples
                 else self._adapted(row.learner, config, decoder, mine, table.held_out)
             )
             for line in made:
-                model = self.model_of(row, line["picture"])
                 line = {
                     "table": table.name,
                     "row": row.name,
                     **line,
                     "budget": block.budget,
-                    "settings": settings_hash(config, model, row, block),
+                    "settings": settings_hash(config, row, block),
                     **self.about,
                     "date": datetime.date.today().isoformat(),
                 }
@@ -251,11 +235,12 @@ class Study:
             }
 
 
-def decoder_of(row: Row) -> Pretrained | None:
-    """The model of a row; None for the shipped base of the size of a picture."""
-    if row.model != UNTRAINED:
-        return herjax.load_pretrained(row.model) if row.model else None
-    base = herjax.load_pretrained("base")
+@cache
+def decoder_of(model: str) -> Pretrained:
+    """A model by the name that a row gives it."""
+    if model != UNTRAINED:
+        return herjax.load_pretrained(model)
+    base = herjax.load_pretrained(BASE)
     params = jax.jit(init_params, static_argnums=0)(base.model.config, jax.random.key(0))
     return Pretrained(base.model, params, {"sha256": UNTRAINED})
 
@@ -288,8 +273,9 @@ def held_out(decoder: Pretrained) -> float:
     return round(evaluate(decoder.params, config, HELD_OUT)["pass@8"], 4)
 
 
-def settings_hash(config: AdaptConfig, model: str | None, row: Row, block: Block) -> str:
+def settings_hash(config: AdaptConfig, row: Row, block: Block) -> str:
     """A few digits that stand for all that a line depends on but picture and seed."""
+    model = decoder_of(row.model).info["sha256"][:8]
     told = json.dumps([to_json(config), row.learner, model, block.budget])
     return hashlib.sha256(told.encode()).hexdigest()[:8]
 

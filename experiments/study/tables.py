@@ -5,6 +5,7 @@ Every row of a table samples as many programs for each picture: its budget, or f
 
 from typing import NamedTuple
 
+from herjax.decoder.weights import BASE
 from herjax.dsl.canonical import program_as_said, pruned_program
 from herjax.learning.config import AdaptConfig
 from herjax.learning.selection import (
@@ -18,7 +19,7 @@ from herjax.learning.selection import (
 
 SCALES = ("small", "full")
 # Learning rates that every learner is tried with, on pictures that are in no other table.
-RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+RATES = (2e-4, 6e-4, 2e-3, 6e-3)
 LEARNERS = (
     "hindsight",
     "self-training",
@@ -30,7 +31,7 @@ LEARNERS = (
     "max-at-k",
 )
 UNTRAINED = "untrained"  # the shape of base, random weights
-MODELS = ("base", "base-weak-1", "base-weak-2", "base-weak-3", UNTRAINED)
+MODELS = (BASE, "base-10", "base-weak-1", "base-weak-2", "base-weak-3", UNTRAINED)
 TUNING = (
     *(f"tuning-{i}" for i in range(4)),
     *(f"tuning-{kind}-{i}" for kind in ("grid", "even") for i in range(2)),
@@ -50,7 +51,7 @@ class Row(NamedTuple):
     name: str
     config: AdaptConfig = DEFAULT
     learner: str = "hindsight"
-    model: str | None = None  # a shipped one; None: the base for the size of the picture
+    model: str = BASE  # a shipped one, or untrained
     trials: "Table | None" = None  # where its learning rate was chosen
 
 
@@ -159,14 +160,14 @@ def _pictures(small: bool) -> list[Table]:
             "How good must the base be?",
             tuple(Row(name, model=name) for name in MODELS),
             (Block((*STRIPES, *SQUARES), 20, 672),),
-            baseline="base",
+            baseline=BASE,
         ),
         Table(
             "weaker-plain",
             "How good must the base be for plain HER?",
             tuple(Row(name, PLAIN, model=name) for name in MODELS),
             OF_PLAIN,
-            baseline="base",
+            baseline=BASE,
         ),
     ]
 
@@ -268,7 +269,7 @@ def _learning() -> Table:
         "How much learning, and when do the samples collapse?",
         (
             Row("default"),
-            *(Row(f"rate {r:g}", changed(DEFAULT, learning_rate=r)) for r in (1e-4, 3e-4, 3e-3)),
+            *(Row(f"rate {r:g}", changed(DEFAULT, learning_rate=r)) for r in (6e-4, 1e-3, 4e-3)),
             *(Row(f"{n} passes", changed(DEFAULT, passes=n)) for n in (2, 4)),
             Row("best half, not quarter", changed(DEFAULT, fraction=0.5)),
             REPLAY,
@@ -281,28 +282,29 @@ def _learning() -> Table:
 
 def _augmentation_tables() -> list[Table]:
     """The augmentations."""
+
+    def rows(config: AdaptConfig) -> dict[str, Row]:
+        kinds = {"both": (1, 1), "colours": (1, 0), "symmetries": (0, 1), "none": (0, 0)}
+        return {
+            name: Row(name, changed(config, colour_permutations=bool(c), symmetries=bool(s)))
+            for name, (c, s) in kinds.items()
+        }
+
     return [
         Table(
             "augmentation",
             "Is augmentation helpful?",
+            tuple(rows(DEFAULT).values()),
             (
-                Row("colours"),
-                Row("none", changed(DEFAULT, colour_permutations=False)),
-                Row("symmetries", changed(DEFAULT, colour_permutations=False, symmetries=True)),
-                Row("both", changed(DEFAULT, symmetries=True)),
+                Block(("16-squares", "25-squares", "chick"), 20, 672),
+                Block(("49-squares", "100-squares"), 10, 192),
             ),
-            (Block(("16-squares", "25-squares", "chick"), 20, 672),),
-            baseline="colours",
+            baseline="both",
         ),
         Table(
             "augmentation-plain",
             "Is augmentation helpful, to plain HER?",
-            (
-                Row("colours", PLAIN),
-                Row("none", changed(PLAIN, colour_permutations=False)),
-                Row("symmetries", changed(PLAIN, colour_permutations=False, symmetries=True)),
-                Row("both", changed(PLAIN, symmetries=True)),
-            ),
+            tuple(rows(PLAIN).values()),
             OF_PLAIN,
             baseline="colours",
         ),

@@ -28,7 +28,7 @@ from herjax.commands.results import RESULT, damage, set_aside
 from herjax.commands.shortening import shorten_all
 from herjax.commands.summary import read_results, summary, write_summary
 from herjax.decoder.embedding import DTYPES
-from herjax.decoder.weights import BASES, Pretrained, pretrained_for
+from herjax.decoder.weights import BASE, Pretrained
 from herjax.learning.config import AdaptConfig
 from herjax.learning.population import CHUNK, Advance, Population, by_canvas
 from herjax.learning.room import check_disk, check_room
@@ -70,8 +70,8 @@ CELL_SIZE = flags.DEFINE_integer(
 LIST_TASKS = flags.DEFINE_bool("list_tasks", False, "Print all tasks and sets of tasks, and leave.")
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
-    None,
-    "Shipped name, or folder with weights. Default: the shipped base for the size of the picture.",
+    BASE,
+    "Shipped name, or folder with weights.",
 )
 DTYPE = flags.DEFINE_enum(
     "dtype", None, DTYPES, "What the decoder computes products in; default: as its weights say."
@@ -261,16 +261,8 @@ def end_member(
     view.end(member, result, seconds)
 
 
-def decoders(pictures: dict[str, Picture], given: Pretrained | None) -> dict[str, Pretrained]:
-    """The decoder for each task: the one given, or the shipped one for it."""
-    chosen = {task: given or pretrained_for(picture) for task, picture in pictures.items()}
-    if DTYPE.value:
-        chosen = {task: decoder.computing_in(DTYPE.value) for task, decoder in chosen.items()}
-    return chosen
-
-
 def describe_run(
-    pictures: dict[str, Picture], seeds: range, chosen: dict[str, Pretrained], config: AdaptConfig
+    pictures: dict[str, Picture], seeds: range, decoder: Pretrained, config: AdaptConfig
 ) -> dict:
     """What tells this run from others, in run.json."""
     grids = [grid for picture in pictures.values() for grid in (picture.input, picture.target)]
@@ -278,8 +270,8 @@ def describe_run(
         "task": ",".join(pictures),
         "pictures_sha256": hashlib.sha256(repr([p.tolist() for p in grids]).encode()).hexdigest(),
         "seeds": [seeds[0], seeds[-1]],
-        "weights_sha256": ",".join(sorted({p.info["sha256"] for p in chosen.values()})),
-        "dtype": ",".join(sorted({p.model.config.dtype for p in chosen.values()})),
+        "weights_sha256": decoder.info["sha256"],
+        "dtype": decoder.model.config.dtype,
         "learner": LEARNER.value,
         "config": to_json(config),
     }
@@ -288,7 +280,7 @@ def describe_run(
 def run(
     workdir: pathlib.Path,
     members: list[Member],
-    chosen: dict[str, Pretrained],
+    decoder: Pretrained,
     config: AdaptConfig,
     mesh: jax.sharding.Mesh,
     lock: Lock,
@@ -300,16 +292,16 @@ def run(
     plotting = "herjax.viewing.plotting"
     threading.Thread(target=importlib.import_module, args=[plotting], daemon=True).start()
     shapes = [member.picture.target.shape for member in members]
-    sides = [chosen[member.task].model.config.max_side for member in members]
+    max_side = decoder.model.config.max_side
     with view, Writer() as writer:
-        for indices in by_canvas(shapes, sides):
+        for indices in by_canvas(shapes, max_side):
             ended = {place for place, i in enumerate(indices) if i in done}
             if len(ended) == len(indices):
                 continue
             mine = [members[i] for i in indices]
-            side = canvas_side(shapes[indices[0]], sides[indices[0]])
+            side = canvas_side(shapes[indices[0]], max_side)
             checkpoints = Checkpoints(workdir / "checkpoints" / f"{side}x{side}")
-            group = Group(mine, chosen[mine[0].task], config, mesh, checkpoints, ended)
+            group = Group(mine, decoder, config, mesh, checkpoints, ended)
             run_group(group, lock, writer, view, stopwatch)
             if view.ended + len(done) < len(members):
                 program_cache.clear()  # no other canvas needs these programs
@@ -326,16 +318,15 @@ def check_fits(
     workdir: pathlib.Path,
     pictures: dict[str, Picture],
     seeds: int,
-    chosen: dict[str, Pretrained],
+    decoder: Pretrained,
     config: AdaptConfig,
     mesh: jax.sharding.Mesh,
 ) -> None:
     """ValueError with the numbers if the run would take more memory or disk than there is."""
     shapes = [picture.target.shape for picture in pictures.values()] * seeds
-    decoders = [chosen[task] for task in pictures] * seeds
-    check_room(shapes, decoders, config, mesh=mesh, slots=SLOTS.value)
+    check_room(shapes, decoder, config, mesh=mesh, slots=SLOTS.value)
     slots, weights = SLOTS.value or 16 * mesh.size, SAVE_WEIGHTS.value
-    check_disk(workdir, decoders, shapes, config, slots=slots, weights=weights)
+    check_disk(workdir, decoder, shapes, config, slots=slots, weights=weights)
 
 
 def list_tasks() -> None:
@@ -358,17 +349,18 @@ def main(_):
     many = SEEDS.value > 1 or is_set or "," in TASK.value
     # On CPUs one member is fastest on one device with all cores, many are on one device a core.
     cli.use_devices(cpu_devices=(os.cpu_count() or 1) if many else 1)
-    given = herjax.load_pretrained(CHECKPOINT.value) if CHECKPOINT.value else None
-    side = (given or herjax.load_pretrained(BASES[-1])).model.config.max_side
+    decoder = herjax.load_pretrained(CHECKPOINT.value)
+    if DTYPE.value:
+        decoder = decoder.computing_in(DTYPE.value)
+    side = decoder.model.config.max_side
     pictures = chosen_tasks(TASK.value, side, BACKGROUND.value, CELL_SIZE.value, INPUT.value)
     seeds = range(SEED.value, SEED.value + SEEDS.value)
     name = TASK.value if is_set else "+".join(pictures)
     name += f"-seed{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}"
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
-    chosen = decoders(pictures, given)
     # Before the folder is claimed: --mesh may be wrong, or there may be too many members.
     mesh = cli.mesh(len(pictures) * len(seeds))
-    check_fits(workdir, pictures, len(seeds), chosen, config, mesh)
+    check_fits(workdir, pictures, len(seeds), decoder, config, mesh)
     members = [
         Member(task, seed, picture, workdir / f"{task}-seed{seed}", "../report.html")
         for task, picture in pictures.items()
@@ -376,8 +368,8 @@ def main(_):
     ]
     if len(members) == 1:
         members = [members[0]._replace(folder=workdir, overview=None)]
-    with cli.claim(workdir, describe_run(pictures, seeds, chosen, config)) as lock:
-        if not run(workdir, members, chosen, config, mesh, lock):
+    with cli.claim(workdir, describe_run(pictures, seeds, decoder, config)) as lock:
+        if not run(workdir, members, decoder, config, mesh, lock):
             cli.say(f"{workdir} holds this run already, done: nothing to do")
 
 

@@ -29,7 +29,7 @@ from herjax.commands.named_tasks import chosen_tasks
 from herjax.decoder import costs
 from herjax.decoder.embedding import DTYPES
 from herjax.decoder.model import Decoder
-from herjax.decoder.weights import BASES, Pretrained, load_pretrained, pretrained_for
+from herjax.decoder.weights import Pretrained, shipped_base
 from herjax.learning import population
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import init_adaptation
@@ -266,12 +266,13 @@ def plans(place: Place, mesh: Mesh, config: PretrainConfig) -> Iterator[Planned]
     if PRESET.value:
         yield from pretraining(config, mesh)
     if TASK.value:
-        pictures = chosen_tasks(TASK.value, load_pretrained(BASES[-1]).model.config.max_side)
+        pretrained = shipped_base().computing_in(DTYPE.value)
+        max_side = pretrained.model.config.max_side
+        pictures = chosen_tasks(TASK.value, max_side)
         if len(pictures) > 1:
             raise ValueError(f"--task={TASK.value}: one picture, got {len(pictures)}")
         picture = next(iter(pictures.values()))
-        pretrained = pretrained_for(picture).computing_in(DTYPE.value)
-        side = canvas_side(picture.target.shape, pretrained.model.config.max_side)
+        side = canvas_side(picture.target.shape, max_side)
         platform = place.kind.platform
         yield adaptation(pretrained, side, MEMBERS.value, AdaptConfig(), mesh, platform)
 

@@ -1,4 +1,4 @@
-"""Pretrain a decoder on random drawings: python -m experiments.pretrain --preset=base --workdir=DIR
+"""Pretrain a decoder on random drawings: python -m experiments.pretrain --workdir=DIR
 
 Killed or stopped, the same command continues where it was.
 """
@@ -47,7 +47,7 @@ from herjax.runtime.lock import Lock
 from herjax.runtime.sharding import platform_of, replicated
 
 log = logging.getLogger(__name__)
-PRESET = flags.DEFINE_enum("preset", "base", sorted(PRESETS), "Configuration to start from.")
+PRESET = flags.DEFINE_enum("preset", "base-10", sorted(PRESETS), "Configuration to start from.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 define_flags(PretrainConfig())
 flags.adopt_module_key_flags(cli)  # into --help

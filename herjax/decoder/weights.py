@@ -20,17 +20,17 @@ from herjax.dsl.grammar import SLOTS
 from herjax.runtime.checkpoint import CheckpointError
 from herjax.runtime.config import did_you_mean, from_dict, told
 from herjax.runtime.files import parse_json, read_bounded, write_atomically
-from herjax.tasks.suite import Picture
-from herjax.tasks.task import Task, check_size
+from herjax.tasks.task import Task
 
 SHIPPED = pathlib.Path(__file__).parents[1] / "pretrained"
-BASES = ("base", "base-30")  # the shipped models to adapt, by the largest canvas they know
+BASE = "base"  # the shipped model to adapt
 MAX_CONFIG = 1_000_000  # bytes of config.json
 MAX_SHIPPED = 100_000_000  # bytes of weights
 MAX_HEADER = 1_000_000  # bytes of model.safetensors besides the weights
 UNPACKAGED = (
-    "base-2",
+    "base-10",
     "base-20",
+    "base-30",
     "base-weak-1",
     "base-weak-2",
     "base-weak-3",
@@ -75,7 +75,7 @@ def _digest(shape: dict, data: bytes) -> str:
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode() + data).hexdigest()
 
 
-def load_pretrained(name: str | os.PathLike = "base") -> Pretrained:
+def load_pretrained(name: str | os.PathLike = BASE) -> Pretrained:
     """Load a shipped model by name, or one from a folder that ``save_weights`` wrote.
 
     Raises:
@@ -183,22 +183,7 @@ def _missing(name: str) -> str:
     )
 
 
-def pretrained_for(task: Task | Picture) -> Pretrained:
-    """The shipped base for a picture and the canvas it is drawn on.
-
-    Of those whose canvas holds it the smallest; on an input of several colours the last, which
-    alone was trained on such.
-
-    Raises:
-      ValueError: if the picture is too large for all.
-    """
-    shape, blank = task.target.shape, np.ptp(np.asarray(task.input)) == 0
-    for name in BASES if blank else BASES[-1:]:
-        pretrained = _load_once(name)
-        if max(shape) <= pretrained.model.config.max_side:
-            break
-    check_size(shape, pretrained.model.config.max_side)
-    return pretrained
-
-
-_load_once = cache(load_pretrained)
+@cache
+def shipped_base() -> Pretrained:
+    """The shipped model to adapt, read once."""
+    return load_pretrained(BASE)

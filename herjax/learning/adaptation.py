@@ -19,7 +19,7 @@ from herjax.decoder.weights import (
     check_params,
     load_pretrained,
     parameter_shapes,
-    pretrained_for,
+    shipped_base,
 )
 from herjax.dsl.ops import END, OP
 from herjax.learning.config import AdaptConfig
@@ -84,8 +84,7 @@ def adapt(
       target: integer array [R, C], colours 0 .. 9.
       input: canvas to draw on, likewise; blank of colour 0 if None.
       params: a decoder, as from ``load_pretrained`` or ``Result.adapted``, or what
-        ``load_pretrained`` takes, or parameters of the shape of ``base``; None: the shipped base
-        for this size.
+        ``load_pretrained`` takes, or parameters of the shape of ``base``; None: ``base``.
       seed: of everything random, 0 .. 2**32 - 1.
       config: default settings if None.
       learner: what changes the weights in an epoch, see ``herjax.learning.learner``.
@@ -106,8 +105,9 @@ def adapt(
         check_function("on_epoch", on_epoch)
     task = make_task(target, input)
     shape = task.target.shape
-    pretrained = decoder_for(task, load_decoder(params))
-    check_room([shape], [pretrained], config)
+    pretrained = load_decoder(params)
+    check_size(shape, pretrained.model.config.max_side)
+    check_room([shape], pretrained, config)
     padded = pad_task(task, canvas_side(shape, pretrained.model.config.max_side))
     key, canvas = jax.random.key(seed), padded.target.shape
     state = call_kept(_start, pretrained.params, key, config=config, shape=canvas)
@@ -188,15 +188,17 @@ def make_result(
     )
 
 
-def load_decoder(params: Pretrained | dict | str | os.PathLike | None) -> Pretrained | None:
-    """The decoder that ``adapt`` was given; None for the shipped ones.
+def load_decoder(params: Pretrained | dict | str | os.PathLike | None) -> Pretrained:
+    """The decoder that ``adapt`` was given; the shipped base for None.
 
     Raises:
       ValueError: if ``params`` is no decoder, or parameters of another one than ``base``.
       CheckpointError: if it names no model, or a damaged one.
     """
+    if params is None:
+        return shipped_base()
     if isinstance(params, dict):
-        base = load_pretrained()
+        base = shipped_base()
         given = params.get("params")
         flat = traverse_util.flatten_dict(given, sep="/") if isinstance(given, dict) else {}
         try:
@@ -208,20 +210,9 @@ def load_decoder(params: Pretrained | dict | str | os.PathLike | None) -> Pretra
         return Pretrained(base.model, params, {})
     if isinstance(params, str | os.PathLike):
         return load_pretrained(params)
-    if params is not None and not isinstance(params, Pretrained):
+    if not isinstance(params, Pretrained):
         raise ValueError(
             "params must be a Pretrained, a name or folder for load_pretrained, parameters, or"
             f" None, got {type(params).__name__}"
         )
     return params
-
-
-def decoder_for(task: Task, given: Pretrained | None) -> Pretrained:
-    """The decoder for an unbatched task: the one given, or the shipped one for it.
-
-    Raises:
-      ValueError: if the picture is too large for it.
-    """
-    chosen = given or pretrained_for(task)
-    check_size(task.target.shape, chosen.model.config.max_side)
-    return chosen

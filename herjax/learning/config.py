@@ -71,9 +71,9 @@ class AdaptConfig:
     passes: int = 1
     minibatch: int = 4
     fresh: int = 0
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     clip: float = 1.0
-    symmetries: bool = False
+    symmetries: bool = True
     colour_permutations: bool = True
     max_epochs: int = 500
     max_draws: int = 0
@@ -128,7 +128,8 @@ class AdaptConfig:
         settings: dict[str, Any] = {
             "partners": 0,
             "programs": (32,),
-            "learning_rate": 6e-4,
+            "learning_rate": 1.2e-3,
+            "symmetries": False,
             "max_epochs": 200,
         }
         return cls(**{**settings, **changes})

@@ -135,18 +135,21 @@ def minibatch(
 
 
 def augment_pair(key: Array, task: Task, program: Array, config: AdaptConfig) -> tuple[Task, Array]:
-    """A random augmentation of a task and the canonical records [N, 6] that solve it.
+    """A random augmentation of a task and of canonical records [N, 6].
 
     Returns:
-      The task that the augmented records solve exactly, and these in canonical form.
+      The augmented task, whose target is what the records draw if it was, and these in canonical
+      form.
     """
     augmentation = config.random_augmentation(key, task)
-    program = augment_program(augmentation, program, task)
-    task = augment_task(augmentation, task)
+    moved = augment_program(augmentation, program, task)
+    seen = augment_task(augmentation, task)
     if config.symmetries:  # colours alone change neither what is painted nor the canonical form
-        program = canonical_program(program, task.input, task.height, task.width)
-        task = dataclasses.replace(task, target=execute(program, task.input))
-    return task, program
+        own = jnp.all(execute(program, task.input) == task.target)
+        moved = canonical_program(moved, seen.input, seen.height, seen.width)
+        drawn = execute(moved, seen.input)
+        seen = dataclasses.replace(seen, target=jnp.where(own, drawn, seen.target))
+    return seen, moved
 
 
 def fresh_pairs(key: Array, task: Task, count: int, draws: int, ops: int) -> tuple[Task, Array]:

@@ -26,7 +26,6 @@ from herjax.decoder.weights import Pretrained
 from herjax.learning.adaptation import (
     Result,
     check_config,
-    decoder_for,
     load_decoder,
     make_result,
     without_padding,
@@ -39,7 +38,7 @@ from herjax.learning.room import SLOTS_OF, check_room
 from herjax.runtime.config import check_function, check_integer
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import make_mesh, platform_of, replicated, state_shardings
-from herjax.tasks.task import Task, canvas_side, pad_task
+from herjax.tasks.task import Task, canvas_side, check_size, pad_task
 
 CHUNK = 8  # epochs between two looks at who has ended
 
@@ -75,15 +74,16 @@ def adapt_population(
     check_integer("slots", slots, 0)
     if len(tasks) != len(keys):
         raise ValueError(f"{len(tasks)} tasks and {len(keys)} keys: they must pair up")
-    given = load_decoder(params)
-    decoders = [decoder_for(task, given) for task in tasks]
-    sides = [decoder.model.config.max_side for decoder in decoders]
+    decoder = load_decoder(params)
+    max_side = decoder.model.config.max_side
     shapes = [task.target.shape for task in tasks]
-    check_room(shapes, decoders, config, mesh=mesh or make_mesh(), slots=slots)
+    for shape in shapes:
+        check_size(shape, max_side)
+    check_room(shapes, decoder, config, mesh=mesh or make_mesh(), slots=slots)
     results: dict[int, Result] = {}
-    for members in by_canvas(shapes, sides):
+    for members in by_canvas(shapes, max_side):
         population = Population(
-            decoders[members[0]],
+            decoder,
             [tasks[i] for i in members],
             keys[np.array(members)],
             config,
@@ -100,15 +100,10 @@ def adapt_population(
     return [results[i] for i in range(len(tasks))]
 
 
-def by_canvas(shapes: Sequence[tuple[int, ...]], max_sides: Sequence[int]) -> list[list[int]]:
-    """Indices of pictures, grouped by the canvas that they are padded to.
-
-    Args:
-      shapes: (R, C) of each picture.
-      max_sides: the largest side of each picture's model.
-    """
+def by_canvas(shapes: Sequence[tuple[int, ...]], max_side: int) -> list[list[int]]:
+    """Indices of pictures of these shapes (R, C), grouped by the canvas that they are padded to."""
     groups: dict[int, list[int]] = {}
-    for index, (shape, max_side) in enumerate(zip(shapes, max_sides)):
+    for index, shape in enumerate(shapes):
         groups.setdefault(canvas_side(shape, max_side), []).append(index)
     return list(groups.values())
 

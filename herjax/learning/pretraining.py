@@ -139,9 +139,9 @@ PRESETS = {
         final_eval_tasks=32,
         snapshots=(10,),
     ),
-    # The first of the two stages of the shipped weights; see the model card in herjax/pretrained.
-    "base": PretrainConfig(),
-    # The shipped weights for pictures of up to 30x30, from those for 20x20: most programs on small
+    # The first of the stages of the shipped weights; see the model card in herjax/pretrained.
+    "base-10": PretrainConfig(),
+    # A later stage, for pictures of up to 30x30, from weights for 20x20: most programs on small
     # canvases, which cost little and from which the large ones learn too.
     "base-30": PretrainConfig(
         init="base-20",

@@ -89,13 +89,7 @@ def _relabelled(
     key: Array,
     own: Array,
 ) -> Update:
-    """Hindsight whose pairs keep their own picture or not, bool [K]: the others get the target.
-
-    Raises:
-      ValueError: with symmetries, which draw a pair's program anew and label it with that.
-    """
-    if config.symmetries:
-        raise ValueError("self-training does not go with symmetries, which relabel every pair")
+    """Hindsight whose pairs keep their own picture or not, bool [K]: the others get the target."""
     pairs, chosen = choose_pairs(attempts, config, key)
     picture = jnp.where(own[:, None, None], pairs.picture, task.target)
     pairs = dataclasses.replace(pairs, picture=picture)

@@ -7,6 +7,7 @@ runs were measured to take.
 import os
 import pathlib
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 
 import jax
@@ -120,7 +121,7 @@ def _lines(path: str) -> list[str]:
 
 def check_room(
     shapes: Sequence[tuple[int, ...]],
-    decoders: Sequence[Pretrained],
+    pretrained: Pretrained,
     config: AdaptConfig,
     *,
     mesh: Mesh | None = None,
@@ -131,7 +132,7 @@ def check_room(
 
     Args:
       shapes: (R, C) of the picture of each member; those of one canvas are adapted together.
-      decoders: likewise.
+      pretrained: what all start from.
       config: of all members.
       mesh: the devices; one of the platform if None.
       slots: as of ``Population``.
@@ -142,22 +143,20 @@ def check_room(
     """
     device = (mesh.devices.flat if mesh else jax.devices())[0]
     devices = mesh.shape["data"] if mesh else 1
-    groups: dict[int, list[Pretrained]] = {}
-    for shape, decoder in zip(shapes, decoders):
-        side = canvas_side(shape, decoder.model.config.max_side)
-        groups.setdefault(side, []).append(decoder)
+    max_side = pretrained.model.config.max_side
+    groups = Counter(canvas_side(shape, max_side) for shape in shapes)
     on_cpu = device.platform == "cpu"
     if available is None:
         # An accelerator that does not count its bytes is not asked.
         limit = (device.memory_stats() or {}).get("bytes_limit") if not on_cpu else None
         available = available_bytes() if on_cpu else limit
     for side, members in groups.items():
-        together = min(slots or devices * SLOTS_OF.get(device.platform, 16), len(members))
+        together = min(slots or devices * SLOTS_OF.get(device.platform, 16), members)
         if on_cpu:
             at_once = min(together, devices)
         else:  # each has its share, as one batch
             together = at_once = -(-together // devices)
-        parts = adaptation_bytes(members[0], config, side * side, together, at_once)
+        parts = adaptation_bytes(pretrained, config, side * side, together, at_once)
         _refuse_beyond(parts, available, "memory", START if on_cpu else 0)
 
 
@@ -188,7 +187,7 @@ def check_pretraining(
 
 def check_disk(
     folder: str | os.PathLike,
-    decoders: Sequence[Pretrained],
+    pretrained: Pretrained,
     shapes: Sequence[tuple[int, ...]],
     config: AdaptConfig,
     *,
@@ -200,7 +199,7 @@ def check_disk(
 
     Args:
       folder: of the run; it need not be there.
-      decoders: of each member.
+      pretrained: what all members start from.
       shapes: (R, C) of the picture of each.
       config: of all.
       slots: members that a checkpoint holds, at most.
@@ -210,8 +209,7 @@ def check_disk(
     Raises:
       ValueError: with the numbers.
     """
-    different = {id(decoder): decoder for decoder in decoders}  # a million members may share one
-    size = max(map(weight_bytes, different.values()))
+    size = weight_bytes(pretrained)
     side = max(max(shape) for shape in shapes)
     saved = sum(state_bytes(size, config, side * side).values()) * min(slots, len(shapes))
     parts = {
