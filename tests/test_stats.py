@@ -3,6 +3,7 @@ import math
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from herjax.stats import (
     wilson_interval,
 )
 from herjax.tasks.metrics import least_draws, pixel_accuracy
+from herjax.tasks.task import make_task, pad_task
 from tests import referee
 
 
@@ -185,6 +187,16 @@ def test_holm_by_hand():
 def test_scipy_is_loaded_when_it_is_needed():
     code = "import sys, herjax; sys.exit('scipy.stats' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_right_picture_of_any_shape_has_accuracy_1():
+    """Of many pictures at once, where XLA divides by multiplying."""
+    accuracy = jax.jit(jax.vmap(pixel_accuracy, (0, None)))
+    for rows, cols in itertools.combinations_with_replacement(range(1, 31), 2):
+        target = pad_task(make_task(np.zeros((rows, cols), int)), 30).target
+        wrong = target.at[0, 0].set(1)
+        found = np.asarray(accuracy(jnp.stack([target, wrong]), target))
+        assert found[0] == 1.0 > found[1], (rows, cols)
 
 
 def test_pixel_accuracy_counts_only_the_canvas():
