@@ -8,7 +8,8 @@ class Progress:
     """How far a population is, and how long the rest will take.
 
     Each epoch is taken to solve with the same chance, which is what the epochs so far say; no
-    member has more than ``max_epochs``. Until one is solved, that bound is all that is known.
+    member has more than ``max_epochs``. Hard pictures make a rest longer than that, so the bound is
+    told beside it; until one is solved, it is all that is known.
     """
 
     def __init__(self, members: int, max_epochs: int):
@@ -32,15 +33,15 @@ class Progress:
         self.of_ended += self.running.pop(key, 0)
         self.ended, self.solved = self.ended + 1, self.solved + solved
 
-    def epochs_left(self) -> float:
-        """Of all members; the most that there can be if none was solved yet."""
+    def epochs_left(self) -> tuple[float, int]:
+        """Of all members, as estimated, and the most that there can be."""
         waiting = self.members - self.ended - len(self.running)
         left = [self.max_epochs - epoch for epoch in self.running.values()]
         left += [self.max_epochs] * max(waiting, 0)
         if not self.solved:
-            return float(sum(left))
+            return math.inf, sum(left)
         mean = (self.of_ended + sum(self.running.values())) / self.solved
-        return sum(-mean * math.expm1(-most / mean) for most in left)
+        return sum(-mean * math.expm1(-most / mean) for most in left), sum(left)
 
     def told(self) -> str:
         """In words."""
@@ -50,10 +51,11 @@ class Progress:
         if not self.done:
             return f"no epoch done yet, {duration(seconds)}: programs are compiled first"
         epochs = sorted(self.running.values()) or [0]
-        rest = duration(self.epochs_left() * seconds / self.done)
+        about, most = (epochs * seconds / self.done for epochs in self.epochs_left())
+        rest = f"about {duration(about)}, at most " if self.solved else "at most "
         return (
             f"{len(self.running)} running, at epochs {epochs[0]} .. {epochs[-1]};"
-            f" {'about' if self.solved else 'at most'} {rest} left"
+            f" {rest}{duration(most)} left"
         )
 
 
