@@ -128,7 +128,7 @@ class AdaptConfig:
         settings: dict[str, Any] = {
             "partners": 0,
             "programs": (32,),
-            "learning_rate": 1.2e-3,
+            "learning_rate": 6e-4,
             "symmetries": False,
             "max_epochs": 200,
         }
