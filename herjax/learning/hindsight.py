@@ -138,8 +138,8 @@ def augment_pair(key: Array, task: Task, program: Array, config: AdaptConfig) ->
     """A random augmentation of a task and of canonical records [N, 6].
 
     Returns:
-      The augmented task, whose target is what the records draw if it was, and these in canonical
-      form.
+      The augmented task, and the records in canonical form. If they drew the target, they draw
+      that of the augmented task, which a mirrored line may paint a little otherwise.
     """
     augmentation = config.random_augmentation(key, task)
     moved = augment_program(augmentation, program, task)
