@@ -160,7 +160,7 @@ def bench_sampling(pretrained: herjax.Pretrained, task: herjax.Task, ceiling: di
 
 
 def bench_training(ceiling: dict) -> dict:
-    """Pretraining steps of the base, by bucket of canvas areas; making the tasks included."""
+    """Pretraining steps of preset base-10, by bucket of canvas areas; making tasks included."""
     config, rows = PRESETS["base-10"], {}
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=DTYPE.value))
     for bucket, cells in enumerate(config.size_limits):

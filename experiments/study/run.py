@@ -137,7 +137,7 @@ class Study:
 
     def _make_row(self, table: Table, row: Row, block: Block, jobs: list[tuple[str, int]]) -> None:
         config = self.settled(row, block)
-        decoder = decoder_of(row.model)
+        settings, decoder = settings_hash(config, row, block), decoder_of(row.model)
         shapes = [self.named[picture].target.shape for picture, _ in jobs]
         for members in by_canvas(shapes, decoder.model.config.max_side):
             mine = [jobs[i] for i in members]
@@ -152,7 +152,7 @@ class Study:
                     "row": row.name,
                     **line,
                     "budget": block.budget,
-                    "settings": settings_hash(config, row, block),
+                    "settings": settings,
                     **self.about,
                     "date": datetime.date.today().isoformat(),
                 }
@@ -240,7 +240,7 @@ def decoder_of(model: str) -> Pretrained:
     """A model by the name that a row gives it."""
     if model != UNTRAINED:
         return herjax.load_pretrained(model)
-    base = herjax.load_pretrained(BASE)
+    base = decoder_of(BASE)
     params = jax.jit(init_params, static_argnums=0)(base.model.config, jax.random.key(0))
     return Pretrained(base.model, params, {"sha256": UNTRAINED})
 
