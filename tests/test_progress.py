@@ -10,8 +10,10 @@ import herjax
 from herjax.commands import live_view, progress
 from herjax.commands.live_view import LiveView
 from herjax.commands.member import Member
+from herjax.commands.her_adapt import LOOK_EVERY, until_next_look
 from herjax.commands.progress import Progress, duration
 from herjax.learning.config import AdaptConfig
+from herjax.learning.population import CHUNK
 
 
 def test_until_one_is_solved_the_bound_is_told():
@@ -81,3 +83,12 @@ def test_lines_come_without_a_terminal_while_nothing_happens(monkeypatch):
     assert lines[0].startswith("1 of 3 ended, 0 solved now; no epoch done yet")
     time.sleep(0.2)
     assert len(view.console.file.getvalue().splitlines()) == len(lines)  # it has stopped
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1.0, 3.0, 100.0])
+def test_a_population_is_looked_at_as_often_as_its_epochs_allow(seconds):
+    looks = [1]
+    for _ in range(20):
+        looks.append(until_next_look(looks[-1], looks[-1] * seconds))
+    assert max(looks) * seconds <= max(2 * LOOK_EVERY, seconds)
+    assert looks[-2:] == [CHUNK, CHUNK] or looks[-1] * seconds >= LOOK_EVERY / 2

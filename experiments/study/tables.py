@@ -152,7 +152,7 @@ def _pictures(small: bool) -> list[Table]:
                 Row("plain HER", PLAIN),
                 Row("recombination, no learning", DEFAULT, "best-of-n"),
             ),
-            (Block(ten, 20, 960), Block((*large, *largest), 10, 384)),
+            (Block(ten, 10, 960), Block(large, 10, 192), Block(largest, 5 if small else 10, 192)),
             baseline="default",
         ),
         Table(

@@ -107,6 +107,8 @@ define_flags(AdaptConfig())
 flags.adopt_module_key_flags(cli)  # into --help
 flags.adopt_module_key_flags(events)
 
+LOOK_EVERY = 8.0  # seconds from one look at a population to the next, if its epochs allow
+
 
 class Group:
     """The members that share a canvas, with the epochs and the seconds that each has had."""
@@ -214,11 +216,14 @@ def run_group(
         mine = [(group.members[i], int(group.epochs[i])) for i in running]
         view.progress.resume({(member.task, member.seed): epochs for member, epochs in mine})
     stopwatch.lap()
-    saved_at = time.monotonic()
+    saved_at, epochs = time.monotonic(), 1
     with cli.StopSignals() as stop:
         while not group.population.done:
             lock.check()
-            advances = group.advance(1 if len(view.members) == 1 else CHUNK, stopwatch)
+            began = time.monotonic()
+            advances = group.advance(epochs, stopwatch)
+            if len(view.members) > 1:
+                epochs = until_next_look(epochs, time.monotonic() - began)
             members = [(group.members[a.member], a, group.seconds[a.member]) for a in advances]
             view.show([(member, advance, spent[0]) for member, advance, spent in members])
             for member, advance, spent in members:
@@ -233,6 +238,12 @@ def run_group(
             if time.monotonic() - saved_at >= SAVE_EVERY.value:
                 group.save()
                 saved_at = time.monotonic()
+
+
+def until_next_look(epochs: int, seconds: float) -> int:
+    """Epochs until a population is looked at again, after so many that took so long anywhere."""
+    slow = processes.anywhere(seconds > LOOK_EVERY)
+    return max(epochs // 2, 1) if slow else min(2 * epochs, CHUNK)
 
 
 def epochs_done(group: Group) -> str:

@@ -223,13 +223,14 @@ class Decoder(Embedding):
             own_keys = _put(cache.own_keys[i], key, slot)
             own_values = _put(cache.own_values[i], value, slot)
             said.append((own_keys, own_values))
-            # Overwritten by each further token of the draw, and not seen before the last one.
-            finished.append(
-                (_put(cache.keys[i], key, cache.count), _put(cache.values[i], value, cache.count))
-            )
+            # Overwritten by each further token of the draw, and not seen before the last one. The
+            # new arrays are read: XLA would copy the old ones, all of them, to keep them beside.
+            keys = _put(cache.keys[i], key, cache.count)
+            values = _put(cache.values[i], value, cache.count)
+            finished.append((keys, values))
             scores = [
                 jnp.einsum("hgk,hpk->hgp", query, prefix.keys[i][0]) + no_cell,
-                jnp.einsum("hgk,hgnk->hgn", query, cache.keys[i]) + no_draw,
+                jnp.einsum("hgk,hgnk->hgn", query, keys) + no_draw,
                 jnp.einsum("hgk,hgsk->hgs", query, own_keys) + no_own,
             ]
             # A softmax over all three, without putting them into one array: 1.5 times faster.
@@ -241,7 +242,7 @@ class Decoder(Embedding):
                 x.astype(value.dtype) for x in (on_cells, on_draws, on_own)
             )
             attended = jnp.einsum("hgp,hpk->hgk", on_cells, prefix.values[i][0])
-            attended += jnp.einsum("hgn,hgnk->hgk", on_draws, cache.values[i])
+            attended += jnp.einsum("hgn,hgnk->hgk", on_draws, values)
             attended += jnp.einsum("hgs,hgsk->hgk", on_own, own_values)
             attended = (attended / total[..., None]).astype(value.dtype)
             x = block.finish(x, attended[None])
