@@ -8,9 +8,9 @@ from rich.console import Console
 
 import herjax
 from herjax.commands import live_view, progress
+from herjax.commands.her_adapt import LOOK_EVERY, until_next_look
 from herjax.commands.live_view import LiveView
 from herjax.commands.member import Member
-from herjax.commands.her_adapt import LOOK_EVERY, until_next_look
 from herjax.commands.progress import Progress, duration
 from herjax.learning.config import AdaptConfig
 from herjax.learning.population import CHUNK
