@@ -33,7 +33,7 @@ from herjax.decoder.weights import shipped_base
 from herjax.dsl.source import Call, draw_call, program_calls
 from herjax.learning.attempts import in_hindsight, sample_programs
 from herjax.learning.config import AdaptConfig
-from herjax.learning.epoch import compiled_epochs, init_adaptation
+from herjax.learning.epoch import compiled_epochs, init_adaptation, runs_for
 from herjax.learning.hindsight import train_on
 from herjax.learning.population import Population
 from herjax.learning.pretraining import PRESETS, init_state, pretrain_step
@@ -195,7 +195,7 @@ def bench_epoch(name: str) -> dict[str, float]:
     parents = programs[: config.sampled + config.kept]
 
     def timed(function, *arrays):
-        options = compiler_options(jax.default_backend())
+        options = compiler_options(jax.default_backend(), runs_for(task.target))
         return seconds(partial(jax.jit(function, compiler_options=options), *arrays))
 
     attempts = jax.jit(lambda programs: in_hindsight(programs, task, config))(programs)

@@ -30,7 +30,7 @@ def optimised_as_for_users():
     """At the tests' level 0, multiply-adds are contracted in one program and not in another."""
     with pytest.MonkeyPatch.context() as patch:
         options = {"xla_backend_optimization_level": 1}
-        patch.setattr(program_cache, "compiler_options", lambda _: options)
+        patch.setattr(program_cache, "compiler_options", lambda *_: options)
         yield
 
 

@@ -182,7 +182,7 @@ def test_what_shapes_the_program_gets_its_own_file(folder, monkeypatch):
         (program_cache, "_version", lambda: "another herjax"),
         (program_cache, "_machine", lambda: ("another processor",)),
         (program_cache, "given_flags", lambda: "--xla_other"),
-        (program_cache, "compiler_options", lambda _: {"xla_backend_optimization_level": 0}),
+        (program_cache, "compiler_options", lambda *_: {"xla_backend_optimization_level": 0}),
     ]
     for number, change in enumerate(changes, start=6):
         with monkeypatch.context() as changed:
@@ -277,7 +277,7 @@ def test_several_processes_keep_nothing(folder, monkeypatch):
 @pytest.mark.parametrize("kept", [True, False])
 def test_the_compiler_gets_its_options(folder, monkeypatch, kept):
     program_cache.keep_in(folder if kept else None)
-    monkeypatch.setattr(program_cache, "compiler_options", lambda _: {"xla_no_such": 1})
+    monkeypatch.setattr(program_cache, "compiler_options", lambda *_: {"xla_no_such": 1})
     with pytest.raises(Exception, match="xla_no_such"):
         call()
 
@@ -299,7 +299,7 @@ def test_without_a_folder_it_is_that_of_jax(folder, tmp_path, caplog):
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_what_jax_has_loaded_is_not_written_again(folder, tmp_path, monkeypatch, in_memory):
     """XLA:CPU would leave functions out."""
-    monkeypatch.setattr(program_cache, "compiler_options", lambda _: {})  # as jit has
+    monkeypatch.setattr(program_cache, "compiler_options", lambda *_: {})  # as jit has
     before = jax.config.jax_persistent_cache_min_compile_time_secs
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_enable_compilation_cache", True)

@@ -102,6 +102,15 @@ def test_compiler_options_are_those_that_jaxlib_knows(set_flags):
     assert xla_flags.compiler_options("cpu") == {"xla_backend_optimization_level": 1}
 
 
+def test_what_runs_longer_is_compiled_longer(set_flags):
+    set_flags("", (0, 11, 0))
+    minutes = xla_flags.compiler_options("cpu", xla_flags.MINUTES)
+    assert minutes.keys() < xla_flags.compiler_options("cpu").keys()
+    assert "xla_cpu_use_fusion_emitters" not in minutes
+    assert xla_flags.compiler_options("cpu", xla_flags.HOURS) == {}
+    assert xla_flags.compiler_options("gpu", xla_flags.HOURS) == {}
+
+
 def test_compiler_options_give_way_to_flags(set_flags):
     set_flags("--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters_too=1")
     assert xla_flags.compiler_options("cpu") == OLD

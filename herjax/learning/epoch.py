@@ -39,6 +39,7 @@ from herjax.learning.selection import keep_shortest
 from herjax.learning.train import TrainState
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import whole
+from herjax.runtime.xla_flags import MINUTES, SECONDS
 from herjax.tasks.augmentation import augment_task
 from herjax.tasks.task import Task
 
@@ -278,5 +279,17 @@ def compiled_epochs(
     The state is donated: copy what is needed of the old one.
     """
     return call_kept(
-        _advance, state, task, np.int32(epochs), model=model, config=config, learner=learner
+        _advance,
+        state,
+        task,
+        np.int32(epochs),
+        model=model,
+        config=config,
+        learner=learner,
+        runs_for=runs_for(task.target),
     )
+
+
+def runs_for(canvas: Array | np.ndarray) -> str:
+    """How long adaptations on a canvas [..., R, C] run: on CPUs they are compiled for that."""
+    return SECONDS if max(canvas.shape[-2:]) <= 10 else MINUTES

@@ -31,7 +31,7 @@ from herjax.learning.adaptation import (
     without_padding,
 )
 from herjax.learning.config import AdaptConfig
-from herjax.learning.epoch import AdaptState, EpochMetrics, adapt_epochs, init_adaptation
+from herjax.learning.epoch import AdaptState, EpochMetrics, adapt_epochs, init_adaptation, runs_for
 from herjax.learning.hindsight import hindsight
 from herjax.learning.learner import Learner
 from herjax.learning.room import SLOTS_OF, check_room
@@ -301,6 +301,7 @@ class Population:
             learner=self.learner,
             mesh=self.mesh,
             vectorize=self.vectorize,
+            runs_for=runs_for(self.tasks.target),
         )
         # Devices end at different times; a collective that waits for the last too long aborts.
         jax.block_until_ready(self.state)

@@ -25,6 +25,7 @@ from herjax.learning.train import TrainState, apply_gradients, program_gradients
 from herjax.runtime.config import check_types, told
 from herjax.runtime.program_cache import call_kept, compile_kept
 from herjax.runtime.sharding import over_data, platform_of, replicated, state_shardings
+from herjax.runtime.xla_flags import HOURS
 from herjax.stats import pass_at_k
 from herjax.tasks.random import TaskConfig, random_task, size_buckets
 from herjax.tasks.task import Task
@@ -275,12 +276,12 @@ def pretrain_step(
 
     The state is donated.
     """
-    return call_kept(compiled_step, state, config=config, bucket=bucket, mesh=mesh, for_hours=True)
+    return call_kept(compiled_step, state, config=config, bucket=bucket, mesh=mesh, runs_for=HOURS)
 
 
 def compile_ahead(state: TrainState, config: PretrainConfig, mesh: Mesh | None = None) -> None:
     """Compile all steps and evaluations side by side, on the many processors beside a card."""
-    common: dict[str, Any] = {"config": config, "mesh": mesh, "for_hours": True}
+    common: dict[str, Any] = {"config": config, "mesh": mesh, "runs_for": HOURS}
     ahead, chunk = partial(compile_kept, **common), (state.params, np.int32(0), np.float32(0))
     made: list[Future] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -367,7 +368,7 @@ def _solved(
     """bool [EVAL_CHUNK, samples]: which sampled programs draw the held-out tasks from ``start``."""
     arrays = params, np.int32(start), np.float32(temperature)
     static = {"config": config, "bucket": bucket, "samples": samples, "mesh": mesh}
-    return call_kept(solve_chunk, *arrays, for_hours=True, **static)
+    return call_kept(solve_chunk, *arrays, runs_for=HOURS, **static)
 
 
 @partial(jax.jit, static_argnames=("config", "bucket", "samples", "mesh"))

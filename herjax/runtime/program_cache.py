@@ -31,7 +31,7 @@ from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
 from herjax.runtime.files import write_in_a_crowd
-from herjax.runtime.xla_flags import compiler_options, given_flags
+from herjax.runtime.xla_flags import SECONDS, compiler_options, given_flags
 
 MAX_BYTES = 2**30  # of a folder; beyond it, what was used longest ago goes
 MAX_FILE = 2**28  # of a program; those of herjax take a hundredth
@@ -89,7 +89,7 @@ def _private(name: str | os.PathLike) -> pathlib.Path:
 
 
 def call_kept(
-    function: jax.stages.Wrapped, *arrays: Any, for_hours: bool = False, **static: Any
+    function: jax.stages.Wrapped, *arrays: Any, runs_for: str = SECONDS, **static: Any
 ) -> Any:
     """``function(*arrays, **static)``, compiled once for all runs.
 
@@ -98,28 +98,28 @@ def call_kept(
     Args:
       function: jitted, of a module; it donates what it is declared to donate.
       arrays: trees of arrays.
-      for_hours: compile for speed alone; else on CPUs so that what runs for seconds soon begins.
+      runs_for: how long, of RUNS_FOR: what runs for seconds on CPUs is to begin soon.
       static: its static arguments: functions, dataclasses, tuples, and what shows in its ``repr``.
         With a function that is not one of herjax's the program is kept for this process alone.
     """
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays)):
         return function(*arrays, **static)
-    return _compiled(function, arrays, for_hours, static)(*arrays)
+    return _compiled(function, arrays, runs_for, static)(*arrays)
 
 
 def compile_kept(
-    function: jax.stages.Wrapped, *arrays: Any, for_hours: bool = False, **static: Any
+    function: jax.stages.Wrapped, *arrays: Any, runs_for: str = SECONDS, **static: Any
 ) -> None:
     """Have the program ready that ``call_kept`` will run; several threads may ask at once."""
-    _compiled(function, arrays, for_hours, static)
+    _compiled(function, arrays, runs_for, static)
 
 
 def _compiled(
-    function: jax.stages.Wrapped, arrays: tuple, for_hours: bool, static: dict[str, Any]
+    function: jax.stages.Wrapped, arrays: tuple, runs_for: str, static: dict[str, Any]
 ) -> Callable:
     leaves, tree = jax.tree.flatten((arrays, {}))
     given = tuple(sorted(static.items()))  # by their names
-    key = (function, tree, tuple(map(_shown, leaves)), given, for_hours, _folder_now())
+    key = (function, tree, tuple(map(_shown, leaves)), given, runs_for, _folder_now())
     if key not in _calls:
         _calls[key] = _program(*key, lambda: function.lower(*arrays, **static))
     return _calls[key]
@@ -130,13 +130,13 @@ def _program(
     tree: Any,
     shown: tuple,
     static: tuple,
-    for_hours: bool,
+    runs_for: str,
     folder: pathlib.Path | None,
     lower: Callable[[], jax.stages.Lowered],
 ) -> Callable:
     """The program of one kind of call, from its file if it has one."""
     devices = [device for *_, places in shown for device, _ in places or ()] or jax.devices()[:1]
-    options: dict[str, Any] = {} if for_hours else compiler_options(devices[0].platform)
+    options: dict[str, Any] = compiler_options(devices[0].platform, runs_for)
 
     def compile() -> jax.stages.Compiled:
         return lower().compile(compiler_options=options)

@@ -12,6 +12,7 @@ import sys
 import warnings
 
 SAFE_REDUCTIONS = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
+RUNS_FOR = SECONDS, MINUTES, HOURS = "seconds", "minutes", "hours"
 
 
 @functools.cache
@@ -63,20 +64,24 @@ def keep_reductions_in_xla() -> None:
     )
 
 
-def compiler_options(platform: str) -> dict[str, bool | int | str]:
-    """For programs that are compiled once and run for seconds; XLA_FLAGS win.
+def compiler_options(platform: str, runs_for: str = SECONDS) -> dict[str, bool | int | str]:
+    """For a program that is compiled once and runs for so long, of RUNS_FOR; XLA_FLAGS win.
 
-    They halve the time to compile, and an epoch is not slower (BUILD_NOTES.md). Without its tree a
-    sum is one loop: less exact for a million terms, which here only the norm that gradients are
-    clipped by has. On GPUs the products are the library's: none are made and tried out.
+    Those for seconds halve the time to compile (BUILD_NOTES.md), but elementwise loops are not
+    vectorised: the larger the arrays, the more that costs. Without its tree a sum is one loop: less
+    exact for a million terms, which here only the norm that gradients are clipped by has. On GPUs
+    the products are the library's: none are made and tried out.
     """
     options: dict[str, bool | int | str] = {}
+    if runs_for == HOURS:
+        return options
     if platform == "gpu":
         options["xla_gpu_enable_triton_gemm"] = False
     if platform == "cpu":
         options["xla_backend_optimization_level"] = 1
     if platform == "cpu" and jaxlib_version() < (0, 11, 1):  # later ones have no such option
-        options["xla_cpu_use_fusion_emitters"] = False
+        if runs_for == SECONDS:
+            options["xla_cpu_use_fusion_emitters"] = False
         options["xla_disable_hlo_passes"] = "tree_reduction_rewriter"
     flags = given_flags()
     return {name: value for name, value in options.items() if not names(flags, name)}
