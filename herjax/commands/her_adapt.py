@@ -30,11 +30,13 @@ from herjax.commands.summary import read_results, summary, write_summary
 from herjax.decoder.embedding import DTYPES
 from herjax.decoder.weights import BASE, Pretrained
 from herjax.learning.config import AdaptConfig
+from herjax.learning.epoch import runs_for
 from herjax.learning.population import CHUNK, Advance, Population, by_canvas
 from herjax.learning.room import check_disk, check_room
 from herjax.runtime import processes, program_cache
 from herjax.runtime.checkpoint import Checkpoints
 from herjax.runtime.lock import Lock
+from herjax.runtime.xla_flags import SECONDS
 from herjax.tasks.suite import Picture, emoji_grids
 from herjax.tasks.task import canvas_side
 
@@ -216,7 +218,8 @@ def run_group(
         mine = [(group.members[i], int(group.epochs[i])) for i in running]
         view.progress.resume({(member.task, member.seed): epochs for member, epochs in mine})
     stopwatch.lap()
-    saved_at, epochs = time.monotonic(), 1
+    soon = runs_for(group.population.tasks.target) == SECONDS
+    saved_at, epochs = time.monotonic(), CHUNK if soon and len(view.members) > 1 else 1
     with cli.StopSignals() as stop:
         while not group.population.done:
             lock.check()
