@@ -1,25 +1,33 @@
-"""Two real processes of two CPU devices each, against one process of four devices."""
+"""Real processes of two CPU devices each: two against one of four devices; four, one killed."""
 
 import shutil
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.command_line import run, run_quickly, without_times
+from tests.command_line import run, run_quickly, start, without_times
+from tests.outcome import outcome
+
+
+def joining(processes):
+    """The options of each of so many processes that join."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    flags = ["--distributed", f"--coordinator=localhost:{port}", f"--num_processes={processes}"]
+    return [[*flags, f"--process_id={i}"] for i in range(processes)]
 
 
 def two_processes(module, *arguments, quickly=True):
     """-> return codes, standard outputs, standard errors."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    flags = ["--distributed", f"--coordinator=localhost:{port}", "--num_processes=2"]
+    flags = joining(2)
 
     def one(i):
-        mine = [*arguments, *flags, f"--process_id={i}"]
+        mine = [*arguments, *flags[i]]
         return run_quickly(module, *mine, number=i) if quickly else run(module, *mine)
 
     with ThreadPoolExecutor(2) as both:
@@ -100,3 +108,50 @@ def test_bad_input_stops_both_processes(tmp_path):
     assert codes == (2, 2)
     assert "is not empty and holds no run" in errs[0]
     assert "the first process failed" in errs[1]
+
+
+POPULATION = ["--task=9-squares,9-vertical-lines", "--seeds=6", "--mesh=data:8", "--save_every=0"]
+POPULATION += ["--programs=8", "--minibatch=2", "--max_draws=6", "--max_epochs=24", "--slots=8"]
+PRETRAINING = ["--preset=tiny", "--mesh=data:8", "--size_limits=36", "--snapshots=", "--steps=24"]
+PRETRAINING += ["--log_every=6", "--checkpoint_every=3", "--eval_tasks=16"]
+PRETRAINING += ["--final_eval_tasks=16"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "arguments"), [("pretrain", PRETRAINING), ("her_adapt", POPULATION)]
+)
+def test_four_processes_end_bit_for_bit_as_if_none_had_been_killed(
+    tiny_weights, tmp_path, module, arguments
+):
+    """The others are killed with it, as SLURM and Kubernetes do, and all are started again."""
+    if module == "her_adapt":
+        arguments = [*arguments, f"--checkpoint={tiny_weights}"]
+
+    def begin(name):
+        where = f"--workdir={tmp_path / name}"
+        return [start(module, *arguments, where, *flags) for flags in joining(4)]
+
+    def end(processes):
+        with ThreadPoolExecutor(4) as threads:
+            outs, errs = zip(*threads.map(lambda each: each.communicate(timeout=500), processes))
+        assert [each.returncode for each in processes] == [0] * 4, errs
+        return outs
+
+    end(begin("whole"))
+    processes = begin("killed")
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    while not any(path.name.isdigit() for path in checkpoints.rglob("*")):
+        assert [each.poll() for each in processes] == [None] * 4
+        time.sleep(0.05)
+    for each in (processes[2], *processes):
+        each.kill()
+        time.sleep(0.5)
+    for each in processes:
+        each.communicate()
+    outs = end(begin("killed"))
+    assert "resuming" in outs[0]
+    assert not any("step" in out or "solved" in out for out in outs[1:])  # the first one tells
+    expected = outcome(tmp_path / "whole")
+    assert len(expected) > 4
+    assert outcome(tmp_path / "killed") == expected

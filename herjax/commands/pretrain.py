@@ -73,7 +73,8 @@ class Run:
         if (restored := self.checkpoints.restore_latest(lambda _: state)) is not None:
             self.step, self.state, info = restored
             cli.say(f"resuming at step {self.step} of {config.steps}")
-        self.saved, self.failed, self.terminal = self.step, False, Terminal()
+        self.saved, self.failed = self.step, False
+        self.terminal = Terminal(quiet=not processes.is_first())
         # What writes those that are not written yet, by their folders.
         self.snapshots: dict[pathlib.Path, Callable[[], None]] = {}
         path = workdir / "metrics.jsonl"
