@@ -149,7 +149,7 @@ def adapt_again(study: Study, table: Table, row: Row, picture: str, seed: int) -
     return herjax.adapt(
         chosen.target,
         chosen.input,
-        params=decoder_of(row),
+        params=decoder_of(row.model),
         seed=seed,
         config=study.settled(row, block),
         learner=FUNCTIONS["learner"][row.learner],
