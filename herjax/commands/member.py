@@ -33,6 +33,7 @@ from herjax.viewing import story
 from herjax.viewing.report import make_report
 
 RETRY, PATIENCE = 10.0, 60.0  # seconds, see Writer
+MOST_WAITING = 32  # members whose files are still to be written
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Writer:
 
     What a full disk refuses is tried again every RETRY seconds, and once all else is done for at
     most PATIENCE seconds. On Linux its thread has the lowest priority, so that epochs take no
-    longer for it.
+    longer for it, until MOST_WAITING members wait: each holds memory, and would be lost by a kill.
     """
 
     def __init__(self):
@@ -93,7 +94,9 @@ class Writer:
             time.sleep(min(0.2, RETRY))
 
     def _check(self, wait: bool = False) -> None:
-        done = [(future, write) for future, write in self._pending if wait or future.done()]
+        due = len(self._pending) - (0 if wait else MOST_WAITING)
+        pending = enumerate(self._pending)
+        done = [(future, write) for i, (future, write) in pending if i < due or future.done()]
         for future, write in done:
             try:
                 future.result()

@@ -10,6 +10,7 @@ import pathlib
 import resource
 import signal
 import subprocess
+import threading
 from unittest import mock
 
 import pytest
@@ -477,6 +478,20 @@ def writer_beside_epochs():
         assert len(told) == 1
 
 
+def writer_behind():
+    """Epochs wait for it once too many members do, oldest first, and no longer."""
+    done, go_on = [], threading.Event()
+    with mock.patch.multiple(members, MOST_WAITING=2), members.Writer() as writer:
+        for number in range(5):
+            wait = 0 if number < 3 else 60
+            writer.submit(
+                lambda number=number, wait=wait: done.append((go_on.wait(wait), number)[1])
+            )
+        writer.check()
+        assert done == [0, 1, 2]
+        go_on.set()
+
+
 NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "solution.py")
 
 
@@ -518,6 +533,7 @@ def cases():
     yield "writer: a mistake", writer(1, ValueError("x"), ValueError)
     yield "writer: given up", writer_given_up
     yield "writer: beside epochs", writer_beside_epochs
+    yield "writer: far behind", writer_behind
 
 
 CASES = [Case(name, "results", check) for name, check in cases()]
