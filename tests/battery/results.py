@@ -4,6 +4,7 @@ A member counts as done if every file of it is whole; what is not is named, and 
 """
 
 import errno
+import functools
 import json
 import os
 import pathlib
@@ -481,12 +482,14 @@ def writer_beside_epochs():
 def writer_behind():
     """Epochs wait for it once too many members do, oldest first, and no longer."""
     done, go_on = [], threading.Event()
+
+    def write(number, seconds):
+        go_on.wait(seconds)
+        done.append(number)
+
     with mock.patch.multiple(members, MOST_WAITING=2), members.Writer() as writer:
-        for number in range(5):
-            wait = 0 if number < 3 else 60
-            writer.submit(
-                lambda number=number, wait=wait: done.append((go_on.wait(wait), number)[1])
-            )
+        for number, seconds in enumerate((0.05, 0.05, 0.05, 60, 60)):
+            writer.submit(functools.partial(write, number, seconds))
         writer.check()
         assert done == [0, 1, 2]
         go_on.set()
