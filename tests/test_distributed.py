@@ -111,14 +111,8 @@ def test_bad_input_stops_both_processes(tmp_path):
 
 
 POPULATION = ["--task=9-squares,9-vertical-lines", "--seeds=6", "--mesh=data:8", "--save_every=0"]
-POPULATION += [
-    "--programs=8",
-    "--partners=11",
-    "--minibatch=2",
-    "--max_draws=6",
-    "--max_epochs=24",
-    "--slots=8",
-]
+POPULATION += ["--programs=8", "--partners=11", "--minibatch=2", "--max_draws=6", "--slots=8"]
+POPULATION += ["--max_epochs=24"]
 PRETRAINING = ["--preset=tiny", "--mesh=data:8", "--size_limits=36", "--snapshots=", "--steps=24"]
 PRETRAINING += ["--log_every=6", "--checkpoint_every=3", "--eval_tasks=16"]
 PRETRAINING += ["--final_eval_tasks=16"]
