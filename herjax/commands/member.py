@@ -53,7 +53,8 @@ class Writer:
 
     What a full disk refuses is tried again every RETRY seconds, and once all else is done for at
     most PATIENCE seconds. On Linux its thread has the lowest priority, so that epochs take no
-    longer for it, until MOST_WAITING members wait: each holds memory, and would be lost by a kill.
+    longer for it, until more than MOST_WAITING members wait: each holds memory, and would be lost
+    by a kill.
     """
 
     def __init__(self):
@@ -94,12 +95,13 @@ class Writer:
             time.sleep(min(0.2, RETRY))
 
     def _check(self, wait: bool = False) -> None:
-        due = len(self._pending) - (0 if wait else MOST_WAITING)
-        pending = enumerate(self._pending)
-        done = [(future, write) for i, (future, write) in pending if i < due or future.done()]
-        for future, write in done:
+        wait = wait or len(self._pending) > MOST_WAITING
+        done = [(future, write) for future, write in self._pending if wait or future.done()]
+        # What has not begun is written here: the thread gets little of a busy processor.
+        here = [future.cancel() for future, _ in done]
+        for (future, write), mine in zip(done, here):
             try:
-                future.result()
+                write() if mine else future.result()
             except OSError as error:
                 if not self._refused:  # once for all that are tried together
                     where = f"{error.filename}: " if error.filename else ""

@@ -480,19 +480,25 @@ def writer_beside_epochs():
 
 
 def writer_behind():
-    """Epochs wait for it once too many members do, oldest first, and no longer."""
-    done, go_on = [], threading.Event()
+    """Once too many members wait, epochs do, and what has not begun is written in their thread."""
+    done, begun, go_on = [], threading.Event(), threading.Event()
 
-    def write(number, seconds):
-        go_on.wait(seconds)
-        done.append(number)
+    def write(number):
+        if number == 0:
+            begun.set()
+            go_on.wait(60)
+        done.append((number, threading.current_thread() is threading.main_thread()))
 
-    with mock.patch.multiple(members, MOST_WAITING=2), members.Writer() as writer:
-        for number, seconds in enumerate((0.05, 0.05, 0.05, 60, 60)):
-            writer.submit(functools.partial(write, number, seconds))
+    with mock.patch.multiple(members, MOST_WAITING=3), members.Writer() as writer:
+        for number in range(3):
+            writer.submit(functools.partial(write, number))
+        begun.wait(60)
         writer.check()
-        assert done == [0, 1, 2]
-        go_on.set()
+        assert done == []
+        writer.submit(functools.partial(write, 3))
+        threading.Timer(0.2, go_on.set).start()
+        writer.check()
+        assert done == [(0, False), (1, True), (2, True), (3, True)]
 
 
 NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "solution.py")
