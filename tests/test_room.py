@@ -90,6 +90,14 @@ def test_the_disk_is_asked_of_a_folder_that_is_not_there(tiny, tmp_path):
     check_disk(tmp_path / "a" / "b", *run)
     with pytest.raises(ValueError, match=f"of disk at {tmp_path}, there are 0.0 GB"):
         check_disk(tmp_path / "a" / "b", *run, free=10**6)
+    begun = tmp_path / "begun"  # a kill must not be the end of a run for which there was room
+    begun.mkdir()
+    with (begun / "report.html").open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(ValueError, match="of disk at"):
+        check_disk(begun, *run, free=10**6)
+    (begun / "run.json").touch()
+    check_disk(begun, *run, free=10**6)
 
 
 def test_the_memory_of_this_machine_is_known():

@@ -4,6 +4,7 @@ Counted are the arrays that grow with the settings; ``tests/test_room.py`` holds
 runs were measured to take.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -198,7 +199,7 @@ def check_disk(
     """Refuse a run whose checkpoints and reports would not fit on the disk of its folder.
 
     Args:
-      folder: of the run; it need not be there.
+      folder: of the run; it need not be there. What is there already is part of what it takes.
       pretrained: what all members start from.
       shapes: (R, C) of the picture of each.
       config: of all.
@@ -221,7 +222,19 @@ def check_disk(
     while not place.exists() and place != place.parent:
         place = place.parent
     free = shutil.disk_usage(place).free if free is None else free
+    if sum(parts.values()) > free and (place / "run.json").exists():
+        free += _written(place)
     _refuse_beyond(parts, free, f"disk at {place}", start=0)
+
+
+def _written(folder: pathlib.Path) -> int:
+    """Bytes of the files of a run, which another process may be writing or removing."""
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.lstat(os.path.join(parent, name)).st_size
+    return size
 
 
 def _refuse_beyond(parts: Parts, available: int | None, what: str, start: int = START) -> None:
