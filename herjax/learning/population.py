@@ -40,7 +40,7 @@ from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import make_mesh, platform_of, replicated, state_shardings
 from herjax.tasks.task import Task, canvas_side, check_size, pad_task
 
-CHUNK = 8  # epochs between two looks at who has ended
+CHUNK = 8  # most epochs between two looks at who has ended
 
 
 def adapt_population(
