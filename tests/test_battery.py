@@ -20,8 +20,6 @@ CASES = [
     for module in MODULES
     for case in getattr(importlib.import_module(f"tests.battery.{module}"), "CASES", [])
 ]
-# What Orbax leaves behind when a file is damaged.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Shorter programs, against plain execution: the picture never changes, no program grows."""
 
+import errno
 import json
 
 import jax
@@ -9,9 +10,10 @@ import pytest
 from rich.console import Console
 
 import herjax
+from herjax.commands import member as writing
 from herjax.commands import results
 from herjax.commands import shortening as command
-from herjax.commands.member import Member
+from herjax.commands.member import Member, Writer
 from herjax.dsl.executor import prune
 from herjax.dsl.ops import LINE, PIXEL, RECTANGLE
 from herjax.dsl.source import format_script
@@ -186,7 +188,9 @@ class Free:
 
 def shorten_files(member, epochs=4):
     with open(member.folder.parent / "out", "w") as out:
-        return command.shorten_all([member], epochs, Free(), Console(file=out, width=200))
+        console = Console(file=out, width=200)
+        with Writer() as writer:
+            return command.shorten_all([member], epochs, Free(), writer, console)
 
 
 def draws_in(path):
@@ -245,4 +249,20 @@ def test_cut_off_between_any_two_files_it_is_whole_and_shortened_again(
     assert results.damage(member.folder, "own", 0, weights=False) == {}
     monkeypatch.setattr(command, "write_atomically", write)
     shorten_files(member)
+    check_short(member, len(member.picture.program))
+
+
+def test_what_a_full_disk_refuses_is_written_later(found, member, monkeypatch):
+    refusals = [OSError(errno.ENOSPC, "No space left on device")] * 2
+    write = command.write_atomically
+
+    def refuse(path, data):
+        if path.name == command.REPORT and refusals:
+            raise refusals.pop()
+        write(path, data)
+
+    monkeypatch.setattr(command, "write_atomically", refuse)
+    monkeypatch.setattr(writing, "RETRY", 0.01)
+    assert shorten_files(member) == 1
+    assert refusals == []
     check_short(member, len(member.picture.program))

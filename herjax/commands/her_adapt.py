@@ -307,24 +307,28 @@ def run(
     threading.Thread(target=importlib.import_module, args=[plotting], daemon=True).start()
     shapes = [member.picture.target.shape for member in members]
     max_side = decoder.model.config.max_side
-    with view, Writer() as writer:
-        for indices in by_canvas(shapes, max_side):
-            ended = {place for place, i in enumerate(indices) if i in done}
-            if len(ended) == len(indices):
-                continue
-            mine = [members[i] for i in indices]
-            side = canvas_side(shapes[indices[0]], max_side)
-            checkpoints = Checkpoints(workdir / "checkpoints" / f"{side}x{side}")
-            group = Group(mine, decoder, config, mesh, checkpoints, ended)
-            run_group(group, lock, writer, view, stopwatch)
-            if view.ended + len(done) < len(members):
-                program_cache.clear()  # no other canvas needs these programs
-    shortened = shorten_all(members, SHORTEN.value, lock, view.console) if SHORTEN.value else 0
-    if len(members) > 1:
-        results = read_results(members)
-        processes.on_first(lambda: write_summary(workdir, members, results))
-        for table in summary(results):
-            view.console.print(table)
+    with Writer() as writer:
+        with view:
+            for indices in by_canvas(shapes, max_side):
+                ended = {place for place, i in enumerate(indices) if i in done}
+                if len(ended) == len(indices):
+                    continue
+                mine = [members[i] for i in indices]
+                side = canvas_side(shapes[indices[0]], max_side)
+                checkpoints = Checkpoints(workdir / "checkpoints" / f"{side}x{side}")
+                group = Group(mine, decoder, config, mesh, checkpoints, ended)
+                run_group(group, lock, writer, view, stopwatch)
+                if view.ended + len(done) < len(members):
+                    program_cache.clear()  # no other canvas needs these programs
+        epochs, shortened = SHORTEN.value, 0
+        if epochs:
+            shortened = shorten_all(members, epochs, lock, writer, view.console)
+        if len(members) > 1:
+            results = read_results(members)
+            writer.submit(lambda: write_summary(workdir, members, results))
+            writer.check(wait=True)
+            for table in summary(results):
+                view.console.print(table)
     return view.ended + shortened
 
 

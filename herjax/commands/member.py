@@ -51,10 +51,10 @@ class Member(NamedTuple):
 class Writer:
     """Writes the files of members that have ended, one after the other, beside further epochs.
 
-    What a full disk refuses is tried again every RETRY seconds, and once all else is done for at
-    most PATIENCE seconds. On Linux its thread has the lowest priority, so that epochs take no
-    longer for it, until more than MOST_WAITING members wait: each holds memory, and would be lost
-    by a kill.
+    On Linux its thread has the lowest priority, so that epochs take no longer for it. What a full
+    disk refuses is tried again every RETRY seconds. Once all else is done, or more than
+    MOST_WAITING members wait, each of which holds memory and would be lost by a kill, epochs wait
+    for it: for a disk at most PATIENCE seconds.
     """
 
     def __init__(self):
@@ -81,7 +81,8 @@ class Writer:
           wait: until all is written.
           stopped: asked while waiting for a disk: should it be given up?
         """
-        processes.on_first(lambda: self._wait(stopped) if wait else self._check())
+        behind = len(self._pending) + len(self._refused) > MOST_WAITING
+        processes.on_first(lambda: self._wait(stopped) if wait or behind else self._check())
 
     def _wait(self, stopped: Callable[[], bool]) -> None:
         end = None
@@ -95,7 +96,6 @@ class Writer:
             time.sleep(min(0.2, RETRY))
 
     def _check(self, wait: bool = False) -> None:
-        wait = wait or len(self._pending) > MOST_WAITING
         done = [(future, write) for future, write in self._pending if wait or future.done()]
         # What has not begun is written here: the thread gets little of a busy processor.
         here = [future.cancel() for future, _ in done]

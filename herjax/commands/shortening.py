@@ -15,7 +15,7 @@ import numpy as np
 
 from herjax.commands import cli
 from herjax.commands.live_view import EVERY
-from herjax.commands.member import Member
+from herjax.commands.member import Member, Writer
 from herjax.commands.results import RESULT, SUMS, digests, read_result
 from herjax.commands.terminal import Terminal
 from herjax.dsl.source import format_script, parse_program
@@ -32,7 +32,9 @@ class _Stopped(Exception):
     """A signal came."""
 
 
-def shorten_all(members: list[Member], epochs: int, lock: Lock, console: Terminal) -> int:
+def shorten_all(
+    members: list[Member], epochs: int, lock: Lock, writer: Writer, console: Terminal
+) -> int:
     """Shorten the programs of those that were solved and not yet shortened so; -> how many."""
     left = [member for member in members if is_left(member, epochs)]
     with cli.StopSignals() as stop:
@@ -50,7 +52,8 @@ def shorten_all(members: list[Member], epochs: int, lock: Lock, console: Termina
                     words = f"{name}: shortening, epoch {epoch} of {epochs}, {draws} draws"
                     console.print(words, highlight=False, soft_wrap=True)
 
-            processes.on_first(partial(_shorten, member, epochs, look))
+            processes.on_first(partial(_shorten, member, epochs, writer, look))
+            writer.check(wait=True, stopped=lambda: stop.received != 0)
             if stop.came():
                 stop.leave(f"{number} of {len(left)} programs are shortened")
             words = told_of(read_result(member.folder))
@@ -73,13 +76,14 @@ def told_of(result: dict) -> str:
     )
 
 
-def _shorten(member: Member, epochs: int, look: Callable[[int, int], None]) -> None:
+def _shorten(member: Member, epochs: int, writer: Writer, look: Callable[[int, int], None]) -> None:
     result = read_result(member.folder)
     first, began = first_program(member, result), time.monotonic()
     target, canvas = member.picture.target, member.picture.input
     with contextlib.suppress(_Stopped):
         found = shorten(first, target, canvas, epochs=epochs, seed=member.seed, on_epoch=look)
-        write_short(member, result, first, found, round(time.monotonic() - began, 3))
+        seconds = round(time.monotonic() - began, 3)
+        writer.submit(lambda: write_short(member, result, first, found, seconds))
 
 
 def first_program(member: Member, result: dict) -> np.ndarray:

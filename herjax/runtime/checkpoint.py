@@ -13,7 +13,8 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from jax import Array
 
 from herjax.runtime.processes import anywhere, on_first
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -60,14 +62,7 @@ class Checkpoints:
 
     def try_save(self, step: int, state: Any, info: dict | None = None) -> bool:
         """``save``; if it fails, as on a full disk, one warning and False: the run can go on."""
-        error: Exception | None = None
-        with _quiet_orbax():
-            try:
-                self.save(step, state, info)
-            except Exception as caught:  # Orbax and TensorStore raise many kinds
-                error = caught.with_traceback(None)
-                gc.collect()  # what was left undone says so now, or soon
-                time.sleep(0.1)
+        _, error = _attempt(lambda: self.save(step, state, info))
         if not anywhere(error is not None):
             return True
         reason = _reason(error) if error is not None else "another process failed"
@@ -94,14 +89,8 @@ class Checkpoints:
           CheckpointError: if all are damaged.
         """
         damaged: dict[int, str] = {}
-        restored: tuple[Any, dict] | None
-        error: Exception | None
         for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                with _quiet_orbax():
-                    restored, error = self._restore(step, like), None
-            except Exception as caught:  # Orbax raises many kinds for damaged files
-                restored, error = None, caught
+            restored, error = _attempt(partial(self._restore, step, like))
             if anywhere(error is not None) or restored is None:
                 damaged[step] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
                 continue
@@ -146,6 +135,23 @@ class Checkpoints:
         """A path below the directory that nothing has yet: the name, or with a number."""
         names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
         return next(path for each in names if not (path := self.directory / each).exists())
+
+
+def _attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """What some work of Orbax returns, or what it raises, without traceback; it prints nothing."""
+    with _quiet_orbax():
+        try:
+            return work(), None
+        except Exception as caught:  # Orbax and TensorStore raise many kinds
+            error = caught
+        found: BaseException | None = error
+        while found is not None:
+            found.__traceback__ = None  # its frames hold what was left undone
+            found = found.__cause__ or found.__context__
+        for _ in range(2):
+            gc.collect()  # that says so now, or soon
+            time.sleep(0.1)
+        return None, error
 
 
 @contextlib.contextmanager

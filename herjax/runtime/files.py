@@ -1,5 +1,6 @@
 """Files that a kill cannot damage, and files of others that are read with bounds."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -61,8 +62,13 @@ def parse_json(data: bytes, name: str) -> Any:
 def write_atomically(path: pathlib.Path, data: bytes) -> None:
     """Write a file so that a reader, or a kill, sees the old content or all of the new."""
     temporary = path.with_name(path.name + ".part")  # one name: the next run overwrites a rest
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def write_in_a_crowd(path: pathlib.Path, data: bytes, prefix: str) -> None:

@@ -479,6 +479,27 @@ def writer_beside_epochs():
         assert len(told) == 1
 
 
+def writer_of_a_full_disk():
+    """Refused results are held for no more than so many members: then epochs wait for the disk."""
+    done, room = [], threading.Event()
+
+    def write(number):
+        if not room.is_set():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done.append(number)
+
+    fast = mock.patch.multiple(members, MOST_WAITING=3, RETRY=0.01)
+    with fast, warnings(), members.Writer() as writer:
+        for number in range(4):
+            writer.submit(functools.partial(write, number))
+            writer._pool.submit(lambda: None).result()
+            if number == 3:
+                threading.Timer(0.2, room.set).start()
+            writer.check()
+            assert room.is_set() == (number == 3)
+        assert sorted(done) == [0, 1, 2, 3]
+
+
 def writer_behind():
     """Once too many members wait, epochs do, and what has not begun is written in their thread."""
     done, begun, go_on = [], threading.Event(), threading.Event()
@@ -542,6 +563,7 @@ def cases():
     yield "writer: a mistake", writer(1, ValueError("x"), ValueError)
     yield "writer: given up", writer_given_up
     yield "writer: beside epochs", writer_beside_epochs
+    yield "writer: a full disk", writer_of_a_full_disk
     yield "writer: far behind", writer_behind
 
 

@@ -268,6 +268,30 @@ def full_for_a_while(many):
     return check
 
 
+def refused_at_first(file, *arguments):
+    """A file of a population, which is refused for a while, is written later."""
+
+    def check():
+        with folder() as path:
+            workdir = path / "run"
+            command = adapt("--seeds=2", *arguments, epochs=12)
+            process = start("her_adapt", *command, f"--workdir={workdir}")
+            while process.poll() is None and not (workdir / "run.json").exists():
+                time.sleep(0.01)
+            part = workdir / f"{file}.part"
+            part.mkdir(parents=True)
+            told = ""
+            while process.poll() is None and "trying again" not in told:
+                told += process.stderr.readline()
+            part.rmdir()
+            out, err = process.communicate(timeout=300)
+            assert process.returncode == 0, told + err
+            assert f"a result is not written ({part}: Is a directory): trying again" in told
+            assert (workdir / file).is_file()
+
+    return check
+
+
 def full_for_ever():
     """A disk that stays full ends the run after a minute at its results: one line, code 2."""
     with folder() as path, small_disk(path, megabytes=30) as mounted:
@@ -406,6 +430,8 @@ SLOW = {
     "killed, and at once again": killed_and_at_once,
     "full for a while": full_for_a_while(many=False),
     "full for a while, a population": full_for_a_while(many=True),
+    "refused at first: the population's report": refused_at_first("report.html"),
+    "refused at first: its numbers": refused_at_first("results.jsonl"),
     "full for ever": full_for_ever,
     "full at a snapshot": full_at_a_snapshot,
     "result.json cut off": result_damaged(("result.json", b"{")),
