@@ -4,7 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from herjax.decoder.layers import FilledHead, attend, dense, narrowing
+from herjax.decoder.layers import FilledHead, attend, dense, norm, turned
 
 
 def gradients(function, *args):
@@ -31,11 +31,22 @@ def test_attention_and_its_gradient():
     chex.assert_trees_all_close(gradients(fast, query, key, value), expected, atol=1e-5)
 
 
-def test_narrowing_product_and_its_gradient():
+def test_turned_product_and_its_gradient():
     x, kernel = (jax.random.normal(jax.random.key(s), (n, m)) for s, n, m in ((0, 9, 6), (1, 6, 2)))
-    chex.assert_trees_all_close(narrowing(x, kernel), x @ kernel, atol=1e-5)
+    chex.assert_trees_all_close(turned(x, kernel), x @ kernel, atol=1e-5)
     expected = gradients(jnp.matmul, x, kernel)
-    chex.assert_trees_all_close(gradients(narrowing, x, kernel), expected, atol=1e-5)
+    chex.assert_trees_all_close(gradients(turned, x, kernel), expected, atol=1e-5)
+
+
+def test_a_norm_and_its_gradient():
+    x, scale = jax.random.normal(jax.random.key(0), (3, 5, 8)), jnp.arange(1.0, 9.0)
+
+    def plain(x, scale):
+        return x / jnp.sqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6) * scale
+
+    chex.assert_trees_all_close(norm(x, scale), plain(x, scale), atol=1e-5)
+    expected = gradients(plain, x, scale)
+    chex.assert_trees_all_close(gradients(norm, x, scale), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_filled_head_has_the_parameters_and_the_choices_of_a_dense_layer():

@@ -17,7 +17,7 @@ from flax import linen as nn
 from flax import struct
 from jax import Array
 
-from herjax.decoder.layers import dense
+from herjax.decoder.layers import TurnedDense, dense
 from herjax.dsl.executor import OUTSIDE
 from herjax.dsl.grammar import COLOUR_SLOT, FIRST_CELL, FIRST_COLOUR, OP_SLOT, POINT1_SLOT, SLOTS
 from herjax.dsl.ops import OPS, SOURCE_OPS
@@ -138,7 +138,7 @@ class Embedding(nn.Module):
 
         self.row_embed, self.col_embed = embed(config.max_side), embed(config.max_side)
         self.target_embed, self.input_embed = embed(OUTSIDE + 1), embed(OUTSIDE + 1)
-        self.edges_embed = dense(config.width, config.dtype)
+        self.edges_embed = TurnedDense(config.width, config.dtype)
         self.op_embed, self.slot_embed = embed(1 + config.ops), embed(SLOTS)
         self.point1_embed = dense(config.width, config.dtype)
         self.point2_embed = dense(config.width, config.dtype)

@@ -21,66 +21,79 @@ def dense(features: int, dtype: str, scale: float = 1.0) -> nn.Dense:
 def attend(query: Array, key: Array, value: Array, bias: Array) -> Array:
     """Softmax attention of queries [B, H, T, K] over keys and values [B, H, S, K] -> [B, H, T, K].
 
-    ``bias`` broadcasts to the scores [B, H, T, S]. The gradient is written out because it takes
-    the sum of weights times their gradients as that of output times its gradient, K long and not S
-    (Dao et al., FlashAttention, 2022, appendix B); ``bias`` gets none.
+    ``bias`` broadcasts to the scores [B, H, T, S]. As in FlashAttention (Dao et al., 2022, appendix
+    B) the output is divided by the sum of weights, not they, and the gradient, which is written out
+    for it, takes the sum of weights times their gradients as that of output times its gradient: K
+    long, not S. ``bias`` gets none.
     """
     return _attend(query, key, value, bias)[0]
 
 
 def _attend(query: Array, key: Array, value: Array, bias: Array) -> tuple[Array, tuple[Array, ...]]:
     scores = jnp.einsum("bhtk,bhsk->bhts", query, key).astype(jnp.float32)
-    weights = jax.nn.softmax(scores + bias).astype(value.dtype)
-    attended = jnp.einsum("bhts,bhsk->bhtk", weights, value)
-    return attended, (query, key, value, weights, attended)
+    scores += bias
+    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    weights = weights.astype(value.dtype)
+    attended = (jnp.einsum("bhts,bhsk->bhtk", weights, value) / total).astype(value.dtype)
+    return attended, (query, key, value, weights, total, attended)
 
 
 def _attend_gradient(saved: tuple[Array, ...], grad: Array) -> tuple[Array, Array, Array, None]:
-    query, key, value, weights, attended = saved
+    query, key, value, weights, total, attended = saved
+    grad = grad / total
+    mean = jnp.sum(grad * attended, axis=-1, keepdims=True)
+    grad = grad.astype(value.dtype)
     on_weights = jnp.einsum("bhtk,bhsk->bhts", grad, value)
-    mean = jnp.sum((grad * attended).astype(jnp.float32), axis=-1, keepdims=True)
     on_scores = (weights * (on_weights - mean)).astype(query.dtype)
     return (
         jnp.einsum("bhts,bhsk->bhtk", on_scores, key),
-        jnp.einsum("bhts,bhtk->bhsk", on_scores, query),
-        jnp.einsum("bhts,bhtk->bhsk", weights, grad),
+        _transposed_product(on_scores, query),
+        _transposed_product(weights, grad),
         None,
     )
+
+
+def _transposed_product(weights: Array, x: Array) -> Array:
+    """weights [B, H, T, S] transposed @ x [B, H, T, K]; XLA:CPU transposes the narrow arrays."""
+    return jnp.einsum("bhtk,bhts->bhks", x, weights).swapaxes(2, 3)
 
 
 attend.defvjp(_attend, _attend_gradient)
 
 
 @jax.custom_vjp
-def narrowing(x: Array, kernel: Array) -> Array:
-    """x [N, wide] @ kernel [wide, narrow], whose gradient transposes the narrow array alone.
+def turned(x: Array, kernel: Array) -> Array:
+    """x [N, I] @ kernel [I, O], whose gradient of the kernel is (grad' @ x)', not x' @ grad.
 
-    Left to itself XLA:CPU transposes x for the kernel's gradient, which takes as long as the
-    product.
+    It is the same, but left to itself XLA:CPU writes x or grad once more, transposed, and computes
+    it again for that: where x is wide, or follows from much, this takes longer than the product.
     """
     return x @ kernel
 
 
-def _narrowing_gradient(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+def _turned_gradient(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    on_kernel = jax.lax.dot_general(grad, x, (((0,), (0,)), ((), ())))  # [narrow, wide]
+    on_kernel = jax.lax.dot_general(grad, x, (((0,), (0,)), ((), ())))  # [O, I]
     return grad @ kernel.T, jax.lax.optimization_barrier(on_kernel).T
 
 
-narrowing.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _narrowing_gradient)
+turned.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _turned_gradient)
 
 
-class Narrowing(nn.Module):
-    """A dense layer from a wide to a narrow array, see ``narrowing``."""
+class TurnedDense(nn.Module):
+    """``dense`` over [..., I], see ``turned``."""
 
     features: int
     dtype: str
+    scale: float = 1.0
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        init = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
+        init = nn.initializers.variance_scaling(self.scale, "fan_in", "normal")
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        return narrowing(x, kernel.astype(self.dtype))
+        flat = x.reshape(-1, x.shape[-1]).astype(self.dtype)
+        return turned(flat, kernel.astype(self.dtype)).reshape(*x.shape[:-1], self.features)
 
 
 class FilledHead(nn.Module):
@@ -100,12 +113,38 @@ class FilledHead(nn.Module):
         return (x.astype(self.dtype) @ filled.astype(self.dtype))[..., : self.features]
 
 
+@jax.custom_vjp
+def norm(x: Array, scale: Array) -> Array:
+    """x [..., D] over its root mean square (Zhang and Sennrich, 2019), times scale [D].
+
+    In the gradient the sum over all tokens is a product: as a sum XLA:CPU runs down each column,
+    and computes what it sums for each cell apart.
+    """
+    return _norm(x, scale)[0]
+
+
+def _norm(x: Array, scale: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    wide = x.astype(jnp.float32)
+    inverse = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + 1e-6)
+    return (wide * inverse * scale).astype(x.dtype), (x, inverse, scale)
+
+
+def _norm_gradient(saved: tuple[Array, Array, Array], grad: Array) -> tuple[Array, Array]:
+    x, inverse, scale = saved
+    normed, wide = x.astype(jnp.float32) * inverse, grad.astype(jnp.float32)
+    by_column = (wide * normed).reshape(-1, len(scale))
+    on_scale = jnp.ones(len(by_column)) @ by_column
+    wide *= scale
+    on_x = inverse * (wide - normed * jnp.mean(wide * normed, axis=-1, keepdims=True))
+    return on_x.astype(x.dtype), on_scale
+
+
+norm.defvjp(_norm, _norm_gradient)
+
+
 class Norm(nn.Module):
-    """Root-mean-square norm (Zhang and Sennrich, 2019)."""
+    """See ``norm``."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-        wide = x.astype(jnp.float32)
-        wide *= jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + 1e-6)
-        return (wide * scale).astype(x.dtype)
+        return norm(x, self.param("scale", nn.initializers.ones, (x.shape[-1],)))

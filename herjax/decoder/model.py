@@ -25,7 +25,7 @@ from flax import struct
 from jax import Array
 
 from herjax.decoder.embedding import Cells, Embedding, ModelConfig, canvas_cells
-from herjax.decoder.layers import FilledHead, Narrowing, Norm, attend, dense
+from herjax.decoder.layers import FilledHead, Norm, TurnedDense, attend, dense
 from herjax.dsl.grammar import (
     OP_SLOT,
     SLOTS,
@@ -90,7 +90,7 @@ class Block(nn.Module):
         self.query, self.key, self.value = (dense(width, dtype) for _ in range(3))
         self.out = dense(width, dtype, scale=0.1)
         self.up = dense(self.config.mlp_ratio * width, dtype)
-        self.down = Narrowing(width, dtype)
+        self.down = TurnedDense(width, dtype, scale=0.1)
 
     def project(self, x: Array) -> tuple[Array, Array, Array]:
         """Scaled queries, keys and values [B, H, T, K] of tokens x [B, T, D]."""

@@ -68,20 +68,18 @@ def compiler_options(platform: str, runs_for: str = SECONDS) -> dict[str, bool |
     """For a program that is compiled once and runs for so long, of RUNS_FOR; XLA_FLAGS win.
 
     Those for seconds halve the time to compile (BUILD_NOTES.md), but elementwise loops are not
-    vectorised: the larger the arrays, the more that costs. Without its tree a sum is one loop: less
-    exact for a million terms, which here only the norm that gradients are clipped by has. On GPUs
-    the products are the library's: none are made and tried out.
+    vectorised: the larger the arrays, the more that costs. Without its tree a sum is one loop, soon
+    compiled and faster: less exact for a million terms, which here only the norm that gradients are
+    clipped by has. On GPUs the products are the library's: none are made and tried out.
     """
     options: dict[str, bool | int | str] = {}
-    if runs_for == HOURS:
-        return options
-    if platform == "gpu":
+    if platform == "gpu" and runs_for != HOURS:
         options["xla_gpu_enable_triton_gemm"] = False
-    if platform == "cpu":
+    if platform == "cpu" and runs_for != HOURS:
         options["xla_backend_optimization_level"] = 1
-    if platform == "cpu" and jaxlib_version() < (0, 11, 1):  # later ones have no such option
+    if platform == "cpu" and jaxlib_version() < (0, 11, 1):  # later ones have no such options
+        options["xla_disable_hlo_passes"] = "tree_reduction_rewriter"
         if runs_for == SECONDS:
             options["xla_cpu_use_fusion_emitters"] = False
-        options["xla_disable_hlo_passes"] = "tree_reduction_rewriter"
     flags = given_flags()
     return {name: value for name, value in options.items() if not names(flags, name)}
