@@ -123,11 +123,18 @@ def test_nothing_to_plan_is_one_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_task_needs_no_preset(tmp_path):
+    """The compiler may be there or not; if it is, the task is refused after it."""
+    code, out, err = run_quickly("plan", "--device=v5e", "--task=x", f"--workdir={tmp_path / 'r'}")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "compiler" in err or "--task" in err
+
+
 # ---- Budgets: with the compilers of the devices -------------------------------------------------
 
 HAS = {
     "tpu": importlib.util.find_spec("libtpu") is not None,
-    "gpu": importlib.util.find_spec("jax_cuda12_plugin") is not None,
+    "gpu": any(importlib.util.find_spec(f"jax_cuda{n}_plugin") for n in (12, 13)),
 }
 PRETRAINING = {
     "v5e:2x2": ["--preset=base-10", "--model.dtype=bfloat16"],

@@ -283,7 +283,8 @@ def main(_):
         raise ValueError("nothing to plan: --preset plans a pretraining, --task an adaptation")
     place = parse_device(DEVICE.value)
     sizes = parse_mesh(cli.MESH.value) if cli.MESH.value else {"data": place.count, "model": 1}
-    config = read_flags(PRESETS[PRESET.value or "base"], flags.FLAGS)
+    preset = PRESETS[PRESET.value] if PRESET.value else PretrainConfig()
+    config = read_flags(preset, flags.FLAGS)
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)  # what was kept takes no seconds
     mesh = make_mesh(sizes, absent_devices(place))
