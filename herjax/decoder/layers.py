@@ -133,7 +133,8 @@ def _norm_gradient(saved: tuple[Array, Array, Array], grad: Array) -> tuple[Arra
     x, inverse, scale = saved
     normed, wide = x.astype(jnp.float32) * inverse, grad.astype(jnp.float32)
     by_column = (wide * normed).reshape(-1, len(scale))
-    on_scale = jnp.ones(len(by_column)) @ by_column
+    ones = jnp.ones(len(by_column))
+    on_scale = jnp.matmul(ones, by_column, precision=jax.lax.Precision.HIGHEST)
     wide *= scale
     on_x = inverse * (wide - normed * jnp.mean(wide * normed, axis=-1, keepdims=True))
     return on_x.astype(x.dtype), on_scale
