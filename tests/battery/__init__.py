@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import socket
 import tempfile
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,3 +22,9 @@ def folder():
     """An empty folder that goes afterwards."""
     with tempfile.TemporaryDirectory(prefix="herjax-battery-") as name:
         yield pathlib.Path(name).resolve()
+
+
+def make_socket(path):
+    """A file that is a socket, at which nobody listens."""
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))

@@ -21,7 +21,7 @@ from herjax.commands import cli
 from herjax.runtime import lock as locks
 from herjax.runtime.checkpoint import CheckpointError
 from herjax.runtime.lock import NAME, Lock, LockedError
-from tests.battery import Case, folder
+from tests.battery import Case, folder, make_socket
 
 MODULE = pathlib.Path(importlib.util.find_spec("herjax.runtime.lock").origin)
 ELSEWHERE = {
@@ -447,7 +447,7 @@ NO_FILE = {
     "a link to nowhere": lambda path: (path / NAME).symlink_to(path / "nowhere" / "x"),
     "a link to itself": lambda path: (path / NAME).symlink_to(path / NAME),
     "a device": lambda path: (path / NAME).symlink_to("/dev/null"),
-    "a socket": lambda path: socket.socket(socket.AF_UNIX).bind(str(path / NAME)),
+    "a socket": lambda path: make_socket(path / NAME),
 }
 CHECKS = {
     "nobody has it": free,
