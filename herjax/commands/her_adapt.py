@@ -304,7 +304,9 @@ def run(
     view, stopwatch = LiveView(members, config, len(done)), cli.Stopwatch()
     # Matplotlib takes most of a second to import: meanwhile XLA compiles, or runs an epoch.
     plotting = "herjax.viewing.plotting"
-    threading.Thread(target=importlib.import_module, args=[plotting], daemon=True).start()
+    importing = threading.Thread(target=importlib.import_module, args=[plotting], daemon=True)
+    if len(done) < len(members):
+        importing.start()
     shapes = [member.picture.target.shape for member in members]
     max_side = decoder.model.config.max_side
     with Writer() as writer:
@@ -320,6 +322,8 @@ def run(
                 run_group(group, lock, writer, view, stopwatch)
                 if view.ended + len(done) < len(members):
                     program_cache.clear()  # no other canvas needs these programs
+        if importing.is_alive():
+            importing.join()  # it parses Python, too: python/cpython#106905
         epochs, shortened = SHORTEN.value, 0
         if epochs:
             shortened = shorten_all(members, epochs, lock, writer, view.console)

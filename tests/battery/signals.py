@@ -198,7 +198,8 @@ def reader_leaves(module, *arguments):
             for _ in range(3):
                 process.stdout.readline()
             process.stdout.close()
-            err = process.stderr.read()
+            with process.stderr:
+                err = process.stderr.read()
             process.wait(timeout=300)
             assert (process.returncode, err) == (128 + signal.SIGPIPE, "")
             assert list((workdir / "checkpoints").rglob("state"))
