@@ -324,9 +324,8 @@ def run(
                     program_cache.clear()  # no other canvas needs these programs
         if importing.is_alive():
             importing.join()  # it parses Python, too: python/cpython#106905
-        epochs, shortened = SHORTEN.value, 0
-        if epochs:
-            shortened = shorten_all(members, epochs, lock, writer, view.console)
+        epochs = SHORTEN.value
+        shortened = shorten_all(members, epochs, lock, writer, view.console) if epochs else 0
         if len(members) > 1:
             results = read_results(members)
             writer.submit(lambda: write_summary(workdir, members, results))

@@ -269,13 +269,13 @@ def full_for_a_while(many):
     return check
 
 
-def refused_at_first(file, *arguments):
+def refused_at_first(file):
     """A file of a population, which is refused for a while, is written later."""
 
     def check():
         with folder() as path:
             workdir = path / "run"
-            command = adapt("--seeds=2", *arguments, epochs=12)
+            command = adapt("--seeds=2", epochs=12)
             process = start("her_adapt", *command, f"--workdir={workdir}")
             while process.poll() is None and not (workdir / "run.json").exists():
                 time.sleep(0.01)
