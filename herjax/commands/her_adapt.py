@@ -12,6 +12,7 @@ import pathlib
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -20,10 +21,10 @@ from absl import flags
 import herjax
 from herjax.commands import cli, events
 from herjax.commands.flags import FUNCTIONS, define_flags, read_flags, to_json
+from herjax.commands.group import Group
 from herjax.commands.live_view import LiveView
 from herjax.commands.member import Member, Writer, write_files
 from herjax.commands.named_tasks import TASK_SETS, chosen_tasks
-from herjax.commands.numbers import Numbers
 from herjax.commands.results import RESULT, damage, set_aside
 from herjax.commands.shortening import shorten_all
 from herjax.commands.summary import read_results, summary, write_summary
@@ -112,67 +113,6 @@ flags.adopt_module_key_flags(events)
 LOOK_EVERY = 8.0  # seconds from one look at a population to the next, if its epochs allow
 
 
-class Group:
-    """The members that share a canvas, with the epochs and the seconds that each has had."""
-
-    def __init__(
-        self,
-        members: list[Member],
-        pretrained: Pretrained,
-        config: AdaptConfig,
-        mesh: jax.sharding.Mesh,
-        checkpoints: Checkpoints,
-        ended: set[int],
-    ):
-        """From a checkpoint if there is one; the ``ended`` members have their results."""
-        self.members, self.checkpoints = members, checkpoints
-        self.population = make_population(members, pretrained, config, mesh)
-        self.epochs = np.zeros(len(members), int)
-        self.seconds = np.zeros((len(members), 2))  # running, compiling
-        self.begun_anew = 0  # epochs done in vain: numbers of checkpoints never fall
-        folders = [member.folder for member in members]
-        self.numbers = Numbers(self.population, folders, events.TENSORBOARD.value)
-        saved = checkpoints.restore_latest(lambda info: self.population.like(info["members"]))
-        self.resumed = saved is not None
-        if saved is None:
-            waiting = self.population.waiting
-            self.population.waiting = [i for i in waiting if i not in ended]
-        else:
-            step, state, info = saved
-            self.epochs, self.seconds = np.array(info["epochs"]), np.array(info["seconds"])
-            self.population.restore(state, info["members"], ended)
-            # A kill may come before the files of a member that had ended: it begins anew.
-            self.epochs[self.population.waiting] = 0
-            self.seconds[self.population.waiting] = 0
-            self.begun_anew = step - int(self.epochs.sum())
-        self.numbers.resume(self.epochs, ended)
-
-    def advance(self, epochs: int, stopwatch: cli.Stopwatch) -> list[Advance]:
-        """Run every member in a slot for at most so many epochs, and write their numbers."""
-        advances = self.population.advance(epochs)
-        which, now = [a.member for a in advances], [a.epoch for a in advances]
-        # Each member's share of the time: by its epochs; of compiling, an equal one.
-        running, compiling = stopwatch.lap()
-        before, spent = self.epochs.copy(), self.seconds[:, 0].copy()
-        share = (now - before[which]) / max(np.sum(now - before[which]), 1)
-        self.epochs[which] = now
-        self.seconds[which, 0] += running * share
-        self.seconds[which, 1] += compiling / len(which)
-        self.numbers.append(advances, before, np.stack([spent, self.seconds[:, 0]], axis=1))
-        return advances
-
-    def save(self) -> bool:
-        """Write a checkpoint; False, after a warning, if that fails."""
-        state = {
-            "members": self.population.members,
-            "epochs": self.epochs,
-            "seconds": self.seconds,
-        }
-        info = {name: values.tolist() for name, values in state.items()}
-        step = int(self.epochs.sum()) + self.begun_anew
-        return self.checkpoints.try_save(step, self.population.state, info)
-
-
 def has_ended(member: Member) -> bool:
     """Are its results there, and whole? Damaged ones are set aside with a warning."""
     folder = member.folder
@@ -206,6 +146,27 @@ def make_population(
         mesh=mesh,
         slots=SLOTS.value,
     )
+
+
+def groups_left(
+    workdir: pathlib.Path,
+    members: list[Member],
+    done: set[int],
+    decoder: Pretrained,
+    config: AdaptConfig,
+    mesh: jax.sharding.Mesh,
+) -> Iterator[Group]:
+    """The members of each canvas on which some are not ``done``, as far as they have come."""
+    shapes = [member.picture.target.shape for member in members]
+    max_side = decoder.model.config.max_side
+    for indices in by_canvas(shapes, max_side):
+        ended = {place for place, i in enumerate(indices) if i in done}
+        if len(ended) < len(indices):
+            mine = [members[i] for i in indices]
+            side = canvas_side(shapes[indices[0]], max_side)
+            population = make_population(mine, decoder, config, mesh)
+            checkpoints = Checkpoints(workdir / "checkpoints" / f"{side}x{side}")
+            yield Group(mine, population, checkpoints, ended, events.TENSORBOARD.value)
 
 
 def run_group(
@@ -307,18 +268,9 @@ def run(
     importing = threading.Thread(target=importlib.import_module, args=[plotting], daemon=True)
     if len(done) < len(members):
         importing.start()
-    shapes = [member.picture.target.shape for member in members]
-    max_side = decoder.model.config.max_side
     with Writer() as writer:
         with view:
-            for indices in by_canvas(shapes, max_side):
-                ended = {place for place, i in enumerate(indices) if i in done}
-                if len(ended) == len(indices):
-                    continue
-                mine = [members[i] for i in indices]
-                side = canvas_side(shapes[indices[0]], max_side)
-                checkpoints = Checkpoints(workdir / "checkpoints" / f"{side}x{side}")
-                group = Group(mine, decoder, config, mesh, checkpoints, ended)
+            for group in groups_left(workdir, members, done, decoder, config, mesh):
                 run_group(group, lock, writer, view, stopwatch)
                 if view.ended + len(done) < len(members):
                     program_cache.clear()  # no other canvas needs these programs
