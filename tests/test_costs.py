@@ -10,7 +10,7 @@ import pytest
 
 from herjax.decoder import costs
 from herjax.decoder.embedding import ModelConfig
-from herjax.decoder.model import Decoder
+from herjax.decoder.model import Decoder, Turned
 from herjax.dsl.grammar import POINT1_SLOT, POINT2_SLOT, SLOTS
 from herjax.learning.pretraining import PretrainConfig, init_params, make_optimizer
 from herjax.learning.train import program_loss
@@ -56,12 +56,16 @@ def prefix_of(config, side, count):
 
 
 @functools.cache
-def cache_of(config, draws):
-    """For programs that have said half of their draws: the average while one is sampled."""
+def turned_prefix(config, side):
+    return jax.eval_shape(Turned.of, prefix_of(config, side, 1))
+
+
+@functools.cache
+def cache_of(config, entries):
     model = Decoder(config)
-    finished = draws // 2 - 1  # the start token is one more entry
+    draws = entries - SLOTS
     return jax.eval_shape(
-        lambda params: model.apply(params, PROGRAMS, finished, method=Decoder.empty_cache),
+        lambda params: model.apply(params, PROGRAMS, draws, method=Decoder.empty_cache),
         params_of(config),
     )
 
@@ -108,7 +112,7 @@ def test_sampling_one_draw(config, side, draws):
         for slot in range(SLOTS):
             if slot in (POINT1_SLOT, POINT2_SLOT):
                 legal = jnp.ones((1, PROGRAMS, side * side), bool)
-                points = model.apply(params, prefix, x, legal, method=Decoder.point_to)
+                points = model.apply(params, prefix.pointers, x, legal, method=Decoder.point_to)
                 said = model.apply(params, slot, token, width, method=Decoder.embed_slot)
                 x = x + said + jnp.max(points)
             place = jnp.int32(slot)
@@ -117,7 +121,8 @@ def test_sampling_one_draw(config, side, draws):
 
     assumed = costs.decode_flops(config, side * side, draws, PROGRAMS) / draws
     said = floats(1, PROGRAMS, config.width), ints(PROGRAMS), ints()
-    prefix, cache = prefix_of(config, side, 1), cache_of(config, draws)
+    # On average half of the draws are finished, and half of a draw's tokens said.
+    prefix, cache = turned_prefix(config, side), cache_of(config, (draws + SLOTS) // 2)
     check_count(assumed, say_draw, params_of(config), prefix, cache, *said)
 
 
@@ -139,7 +144,7 @@ def test_bytes_of_sampling(config, side, draws):
         for leaf in jax.tree.leaves(blocks[-config.program_layers :])
         if leaf.ndim == 2
     ]
-    prefix, cache = prefix_of(config, side, 1), cache_of(config, draws)
+    prefix, cache = turned_prefix(config, side), cache_of(config, draws // 2)
     read = (matrices, prefix.keys, prefix.values, cache.keys, cache.values)
     read = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(read))
     assert costs.decode_bytes(config, side * side, draws, PROGRAMS) == SLOTS * draws * read

@@ -10,8 +10,8 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "herjax"
 ORDER = {
     "dsl": "ops drawing executor canonical grammar source",
     "runtime": (
-        "xla_flags files config processes sharding devices compiled lock checkpoint records"
-        " program_cache"
+        "xla_flags files config threefry processes sharding devices compiled lock checkpoint"
+        " records program_cache"
     ),
     ".": "_version stats",
     "tasks": "task palette metrics suite images files random augmentation",
@@ -23,7 +23,7 @@ ORDER = {
     "viewing": "story plotting report overview display",
     "commands": (
         "flags door cli named_tasks terminal progress facts results member events numbers"
-        " live_view summary shortening her_adapt pretrain plan show"
+        " group live_view summary shortening her_adapt pretrain plan show"
     ),
 }
 # What a wing may import besides itself, ``stats`` and ``_version``.

@@ -11,6 +11,7 @@ import pytest
 from herjax.decoder import sampler
 from herjax.decoder.model import Decoder
 from herjax.decoder.sampler import sample
+from herjax.dsl.grammar import SLOTS
 from herjax.tasks.task import make_task, pad_task
 
 DRAWS, SIDE = 11, 6  # no multiple of DRAWS_AT_ONCE
@@ -56,7 +57,7 @@ def test_no_turn_copies_what_has_been_said(tiny):
     lines = run.lower(tiny.params, jax.random.key(0)).compile().as_text().splitlines()
     config = tiny.model.config
     size = config.width // config.heads
-    cache = f" = f32[{config.heads},{len(heat)},{DRAWS + 1},{size}]"
+    cache = f" = f32[{config.heads},{len(heat)},{DRAWS + SLOTS},{size}]"
     ops, computation = collections.Counter(), ""
     for line in lines:
         if line.endswith("{") and not line.startswith(" "):

@@ -48,6 +48,25 @@ class Prefix:
 
 
 @struct.dataclass
+class Turned:
+    """A prefix for ``decode``, B = 1: what queries are multiplied by stands as products read it.
+
+    XLA:CPU would turn it for every token.
+    """
+
+    cells: Cells
+    keys: tuple[Array, ...]  # one [H, K, P] for each program layer
+    values: tuple[Array, ...]  # one [H, P, K] for each
+    pointers: Array  # [B, D, P]
+
+    @classmethod
+    def of(cls, prefix: Prefix) -> "Turned":
+        keys = tuple(key[0].swapaxes(1, 2) for key in prefix.keys)
+        values = tuple(value[0] for value in prefix.values)
+        return cls(prefix.cells, keys, values, prefix.pointers.swapaxes(1, 2))
+
+
+@struct.dataclass
 class Logits:
     """Unnormalised log-probabilities of the next token, by slot; illegal ones are MASKED."""
 
@@ -59,13 +78,16 @@ class Logits:
 
 @struct.dataclass
 class Cache:
-    """Keys and values of what G programs have said, for each program layer."""
+    """Keys and values of what G programs have said, for each program layer.
 
-    keys: tuple[Array, ...]  # of the finished draws, one entry a draw: [H, G, N + 1, K]
+    The start token, then each finished draw has one entry. After ``count`` of them, the token in
+    slot s of the next draw has entry count + 3 - s: the last ends where its draw belongs, and the
+    draw after it overwrites the others before it may see them.
+    """
+
+    keys: tuple[Array, ...]  # [H, G, N + 4, K]
     values: tuple[Array, ...]  # likewise
-    own_keys: tuple[Array, ...]  # of the tokens of the draw that is being said: [H, G, 4, K]
-    own_values: tuple[Array, ...]  # likewise
-    count: Array  # int32 [], finished draws
+    count: Array  # int32 [], finished draws and the start token
 
 
 def program_mask(draws: int) -> Array:
@@ -177,16 +199,23 @@ class Decoder(Embedding):
         legal = jax.vmap(jax.vmap(legal_points, (0, None, None, None)))(
             op, prefix.cells.row, prefix.cells.col, prefix.cells.valid
         )
+        pointers = prefix.pointers.swapaxes(1, 2)
         return Logits(
             op=self.op_head(foretelling(0)).astype(jnp.float32),
             colour=self.colour_head(foretelling(1)).astype(jnp.float32),
-            point1=self.point_to(prefix, foretelling(2), legal),
-            point2=self.point_to(prefix, foretelling(3), prefix.cells.valid[:, None, :]),
+            point1=self.point_to(pointers, foretelling(2), legal),
+            point2=self.point_to(pointers, foretelling(3), prefix.cells.valid[:, None, :]),
         )
 
-    def point_to(self, prefix: Prefix, x: Array, legal: Array) -> Array:
-        """Logits over the cells: normed hidden states x [B, T, D], legal [B, T, P] -> [B, T, P]."""
-        scores = jnp.einsum("btd,bpd->btp", self.pointer_query(x), prefix.pointers)
+    def point_to(self, pointers: Array, x: Array, legal: Array) -> Array:
+        """Logits [B, T, P] over the cells.
+
+        Args:
+          pointers: of the cells, [B, D, P].
+          x: normed hidden states [B, T, D].
+          legal: bool [B, T, P]; the others are MASKED.
+        """
+        scores = jnp.einsum("btd,bdp->btp", self.pointer_query(x), pointers)
         return jnp.where(legal, scores.astype(jnp.float32), MASKED)
 
     def empty_cache(self, programs: int, draws: int) -> Cache:
@@ -197,14 +226,13 @@ class Decoder(Embedding):
             blank = jnp.zeros((heads, programs, entries, size), self.config.dtype)
             return tuple(blank for _ in self.program_blocks)
 
-        finished, own = draws + 1, SLOTS
-        return Cache(empty(finished), empty(finished), empty(own), empty(own), jnp.int32(0))
+        return Cache(empty(draws + SLOTS), empty(draws + SLOTS), jnp.int32(0))
 
-    def decode(self, prefix: Prefix, cache: Cache, slot: Array, x: Array) -> tuple[Array, Cache]:
+    def decode(self, prefix: Turned, cache: Cache, slot: Array, x: Array) -> tuple[Array, Cache]:
         """Pass one token of each of G programs for one task through the program's blocks.
 
         Args:
-          prefix: of that task, B = 1.
+          prefix: of that task.
           cache: the programs so far.
           slot: the token's within its draw, int32 []; the last one finishes the draw.
           x: the token's input [1, G, D].
@@ -213,42 +241,36 @@ class Decoder(Embedding):
           Normed hidden state [1, G, D], and the cache with this token.
         """
         no_cell = jnp.where(prefix.cells.valid[0], 0.0, MASKED)
-        no_draw = jnp.where(jnp.arange(cache.keys[0].shape[2]) < cache.count, 0.0, MASKED)
-        place = jnp.arange(SLOTS)
-        own = jnp.where(cache.count > 0, place <= slot, place == slot)  # the start token is alone
-        no_own = jnp.where(own, 0.0, MASKED)
-        said, finished = [], []
+        entry = jnp.arange(cache.keys[0].shape[2])
+        last = cache.count + SLOTS - 1
+        place = last - slot
+        # The start token, which counts as a draw, has none of its own beside it.
+        own = (entry >= place) & (entry <= jnp.where(cache.count > 0, last, place))
+        no_entry = jnp.where((entry < cache.count) | own, 0.0, MASKED)
+        said = []
         for i, block in enumerate(self.program_blocks):
             query, key, value = (y[0] for y in block.project(x))  # [H, G, K]
-            own_keys = _put(cache.own_keys[i], key, slot)
-            own_values = _put(cache.own_values[i], value, slot)
-            said.append((own_keys, own_values))
-            # Overwritten by each further token of the draw, and not seen before the last one. The
-            # new arrays are read: XLA would copy the old ones, all of them, to keep them beside.
-            keys = _put(cache.keys[i], key, cache.count)
-            values = _put(cache.values[i], value, cache.count)
-            finished.append((keys, values))
+            # The new arrays are read: XLA would copy the old ones, all of them, to keep them.
+            keys = _put(cache.keys[i], key, place)
+            values = _put(cache.values[i], value, place)
+            said.append((keys, values))
             scores = [
-                jnp.einsum("hgk,hpk->hgp", query, prefix.keys[i][0]) + no_cell,
-                jnp.einsum("hgk,hgnk->hgn", query, keys) + no_draw,
-                jnp.einsum("hgk,hgsk->hgs", query, own_keys) + no_own,
+                jnp.einsum("hgk,hkp->hgp", query, prefix.keys[i]) + no_cell,
+                jnp.einsum("hgk,hgnk->hgn", query, keys) + no_entry,
             ]
-            # A softmax over all three, without putting them into one array: 1.5 times faster.
+            # A softmax over both, without putting them into one array: 1.5 times faster.
             scores = [x.astype(jnp.float32) for x in scores]
-            highest = jnp.max(jnp.stack([jnp.max(x, axis=-1) for x in scores]), axis=0)
-            on_cells, on_draws, on_own = (jnp.exp(x - highest[..., None]) for x in scores)
-            total = jnp.sum(on_cells, -1) + jnp.sum(on_draws, -1) + jnp.sum(on_own, -1)
-            on_cells, on_draws, on_own = (
-                x.astype(value.dtype) for x in (on_cells, on_draws, on_own)
-            )
-            attended = jnp.einsum("hgp,hpk->hgk", on_cells, prefix.values[i][0])
-            attended += jnp.einsum("hgn,hgnk->hgk", on_draws, values)
-            attended += jnp.einsum("hgs,hgsk->hgk", on_own, own_values)
+            highest = jnp.maximum(*[jnp.max(x, axis=-1) for x in scores])
+            on_cells, on_said = (jnp.exp(x - highest[..., None]) for x in scores)
+            total = jnp.sum(on_cells, -1) + jnp.sum(on_said, -1)
+            on_cells, on_said = (x.astype(value.dtype) for x in (on_cells, on_said))
+            attended = jnp.einsum("hgp,hpk->hgk", on_cells, prefix.values[i])
+            attended += jnp.einsum("hgn,hgnk->hgk", on_said, values)
             attended = (attended / total[..., None]).astype(value.dtype)
             x = block.finish(x, attended[None])
         count = cache.count + (slot == SLOTS - 1)
-        entries: Any = (*zip(*finished), *zip(*said), count)
-        return self.final_norm(x), Cache(*entries)
+        said_keys, said_values = zip(*said)
+        return self.final_norm(x), Cache(said_keys, said_values, count)
 
 
 def _put(entries: Array, new: Array, place: Array) -> Array:

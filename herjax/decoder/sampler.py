@@ -23,7 +23,7 @@ import numpy as np
 from flax import struct
 from jax import Array
 
-from herjax.decoder.model import MASKED, Cache, Decoder, Prefix
+from herjax.decoder.model import MASKED, Cache, Decoder, Turned
 from herjax.dsl.grammar import (
     COLOUR_SLOT,
     FIRST_CELL,
@@ -37,6 +37,7 @@ from herjax.dsl.grammar import (
     slots_used,
 )
 from herjax.dsl.ops import COLOURS, END
+from herjax.runtime.threefry import unrolled
 from herjax.tasks.task import Task
 
 DRAWS_AT_ONCE = 8  # on accelerators, between two looks at whether all programs have ended
@@ -110,7 +111,7 @@ def sample(
     temperature = jnp.asarray(temperature)
     chex.assert_rank([task.target, temperature], [2, 1])
     batch = jax.tree.map(lambda leaf: leaf[None], task)
-    prefix = model.apply(params, batch, size, method=Decoder.encode)
+    prefix = Turned.of(model.apply(params, batch, size, method=Decoder.encode))
     programs = temperature.shape[0]
     cache = model.apply(params, programs, draws, method=Decoder.empty_cache)
     hidden = jnp.zeros((1, programs, model.config.width), model.config.dtype)
@@ -123,7 +124,7 @@ def sample(
         partial(write, None) if model.on_cpu else partial(_write_draws, write, turns),
         _Loop(
             turn=jnp.int32(0),
-            key=key,
+            key=unrolled(key) if model.on_cpu else key,
             x=hidden,
             said=hidden,
             cache=cache,
@@ -152,7 +153,7 @@ def _write_draws(write: Callable[[int, _Loop], _Loop], turns: Array | int, loop:
 def _write_token(
     model: Decoder,
     params: dict[str, Any],
-    prefix: Prefix,
+    prefix: Turned,
     width: Array,
     temperature: Array,
     min_draws: int,
@@ -209,7 +210,7 @@ def _switch(index: Array | int, branches: list[Callable], *operands: Any) -> Any
 
 
 def _slot_logits(
-    model: Decoder, params: dict[str, Any], prefix: Prefix, slot: Array | int, x: Array, op: Array
+    model: Decoder, params: dict[str, Any], prefix: Turned, slot: Array | int, x: Array, op: Array
 ) -> tuple[Array, Array]:
     """First token id of a slot, and logits [G, V] over its tokens after hidden states [1, G, D].
 
@@ -223,7 +224,7 @@ def _slot_logits(
         return getattr(decoder, name)(x)[0].astype(jnp.float32)
 
     def point(decoder: Decoder, x: Array, legal: Array) -> Array:
-        return decoder.point_to(prefix, x, legal[None])[0]
+        return decoder.point_to(prefix.pointers, x, legal[None])[0]
 
     def logits_of(slot: int) -> Callable[[Array, Array], Array]:
         def logits(x: Array, op: Array) -> Array:
