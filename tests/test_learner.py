@@ -77,7 +77,8 @@ def test_a_learner_of_ones_own_changes_the_weights_its_way(tiny, target):
     (member,) = herjax.adapt_population(tiny, tasks, keys, config=CONFIG, learner=reinforce)
     assert np.array_equal(member.program, result.program)
     for a, b in zip(jax.tree.leaves(member.params), jax.tree.leaves(result.params)):
-        assert np.allclose(a, b, atol=1e-5)  # compiled as tests are, rounding differs
+        # Compiled as tests are, rounding differs: by 1.5e-5 at most with JAX 0.12, less before.
+        assert np.allclose(a, b, atol=5e-5)
 
 
 def test_it_makes_what_was_better_than_average_likelier(tiny, attempted):

@@ -1,6 +1,7 @@
 """Frozen dataclasses as command-line flags with dotted names: ``--model.width=128``."""
 
 import dataclasses
+import inspect
 import re
 import typing
 from collections.abc import Callable
@@ -81,8 +82,9 @@ def define_flags(config: Any, prefix: str = "", values: flags.FlagValues = flags
 
 def _attributes(config: Any) -> dict[str, str]:
     """What the docstring of a dataclass says of its fields, under ``Attributes:``."""
-    _, _, text = (type(config).__doc__ or "").partition("Attributes:\n")
-    found = re.findall(r"^ {6}(\w+): (.*(?:\n {8}.*)*)", text, flags=re.MULTILINE)
+    # Python 3.13 has taken the indentation away, those before have not.
+    _, _, text = inspect.cleandoc(type(config).__doc__ or "").partition("Attributes:\n")
+    found = re.findall(r"^ {2}(\w+): (.*(?:\n {4}.*)*)", text, flags=re.MULTILINE)
     return {name: " ".join(words.split()) for name, words in found}
 
 
