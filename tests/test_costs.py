@@ -10,7 +10,7 @@ import pytest
 
 from herjax.decoder import costs
 from herjax.decoder.embedding import ModelConfig
-from herjax.decoder.model import Decoder, Turned
+from herjax.decoder.model import DecodePrefix, Decoder
 from herjax.dsl.grammar import POINT1_SLOT, POINT2_SLOT, SLOTS
 from herjax.learning.pretraining import PretrainConfig, init_params, make_optimizer
 from herjax.learning.train import program_loss
@@ -56,8 +56,8 @@ def prefix_of(config, side, count):
 
 
 @functools.cache
-def turned_prefix(config, side):
-    return jax.eval_shape(Turned.of, prefix_of(config, side, 1))
+def decode_prefix(config, side):
+    return jax.eval_shape(DecodePrefix.of, prefix_of(config, side, 1))
 
 
 @functools.cache
@@ -122,7 +122,7 @@ def test_sampling_one_draw(config, side, draws):
     assumed = costs.decode_flops(config, side * side, draws, PROGRAMS) / draws
     said = floats(1, PROGRAMS, config.width), ints(PROGRAMS), ints()
     # On average half of the draws are finished, and half of a draw's tokens said.
-    prefix, cache = turned_prefix(config, side), cache_of(config, (draws + SLOTS) // 2)
+    prefix, cache = decode_prefix(config, side), cache_of(config, (draws + SLOTS) // 2)
     check_count(assumed, say_draw, params_of(config), prefix, cache, *said)
 
 
@@ -144,7 +144,7 @@ def test_bytes_of_sampling(config, side, draws):
         for leaf in jax.tree.leaves(blocks[-config.program_layers :])
         if leaf.ndim == 2
     ]
-    prefix, cache = turned_prefix(config, side), cache_of(config, draws // 2)
+    prefix, cache = decode_prefix(config, side), cache_of(config, draws // 2)
     read = (matrices, prefix.keys, prefix.values, cache.keys, cache.values)
     read = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(read))
     assert costs.decode_bytes(config, side * side, draws, PROGRAMS) == SLOTS * draws * read

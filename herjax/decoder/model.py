@@ -48,7 +48,7 @@ class Prefix:
 
 
 @struct.dataclass
-class Turned:
+class DecodePrefix:
     """A prefix for ``decode``, B = 1: what queries are multiplied by stands as products read it.
 
     XLA:CPU would turn it for every token.
@@ -60,7 +60,7 @@ class Turned:
     pointers: Array  # [B, D, P]
 
     @classmethod
-    def of(cls, prefix: Prefix) -> "Turned":
+    def of(cls, prefix: Prefix) -> "DecodePrefix":
         keys = tuple(key[0].swapaxes(1, 2) for key in prefix.keys)
         values = tuple(value[0] for value in prefix.values)
         return cls(prefix.cells, keys, values, prefix.pointers.swapaxes(1, 2))
@@ -228,7 +228,9 @@ class Decoder(Embedding):
 
         return Cache(empty(draws + SLOTS), empty(draws + SLOTS), jnp.int32(0))
 
-    def decode(self, prefix: Turned, cache: Cache, slot: Array, x: Array) -> tuple[Array, Cache]:
+    def decode(
+        self, prefix: DecodePrefix, cache: Cache, slot: Array, x: Array
+    ) -> tuple[Array, Cache]:
         """Pass one token of each of G programs for one task through the program's blocks.
 
         Args:

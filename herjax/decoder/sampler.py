@@ -23,7 +23,7 @@ import numpy as np
 from flax import struct
 from jax import Array
 
-from herjax.decoder.model import MASKED, Cache, Decoder, Turned
+from herjax.decoder.model import MASKED, Cache, DecodePrefix, Decoder
 from herjax.dsl.grammar import (
     COLOUR_SLOT,
     FIRST_CELL,
@@ -111,7 +111,7 @@ def sample(
     temperature = jnp.asarray(temperature)
     chex.assert_rank([task.target, temperature], [2, 1])
     batch = jax.tree.map(lambda leaf: leaf[None], task)
-    prefix = Turned.of(model.apply(params, batch, size, method=Decoder.encode))
+    prefix = DecodePrefix.of(model.apply(params, batch, size, method=Decoder.encode))
     programs = temperature.shape[0]
     cache = model.apply(params, programs, draws, method=Decoder.empty_cache)
     hidden = jnp.zeros((1, programs, model.config.width), model.config.dtype)
@@ -153,7 +153,7 @@ def _write_draws(write: Callable[[int, _Loop], _Loop], turns: Array | int, loop:
 def _write_token(
     model: Decoder,
     params: dict[str, Any],
-    prefix: Turned,
+    prefix: DecodePrefix,
     width: Array,
     temperature: Array,
     min_draws: int,
@@ -210,7 +210,12 @@ def _switch(index: Array | int, branches: list[Callable], *operands: Any) -> Any
 
 
 def _slot_logits(
-    model: Decoder, params: dict[str, Any], prefix: Turned, slot: Array | int, x: Array, op: Array
+    model: Decoder,
+    params: dict[str, Any],
+    prefix: DecodePrefix,
+    slot: Array | int,
+    x: Array,
+    op: Array,
 ) -> tuple[Array, Array]:
     """First token id of a slot, and logits [G, V] over its tokens after hidden states [1, G, D].
 
