@@ -61,6 +61,7 @@ class DecodePrefix:
 
     @classmethod
     def of(cls, prefix: Prefix) -> "DecodePrefix":
+        """From the prefix of one canvas."""
         keys = tuple(key[0].swapaxes(1, 2) for key in prefix.keys)
         values = tuple(value[0] for value in prefix.values)
         return cls(prefix.cells, keys, values, prefix.pointers.swapaxes(1, 2))
