@@ -4,7 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from herjax.decoder.layers import FilledHead, attend, dense, norm, turned
+from herjax.decoder.layers import FilledHead, attend, dense, lookup, norm, turned
 
 
 def gradients(function, *args):
@@ -61,3 +61,13 @@ def test_a_filled_head_has_the_parameters_and_the_choices_of_a_dense_layer():
         for layer in (plain, filled)
     )
     chex.assert_trees_all_close(found, expected, atol=1e-5)
+
+
+def test_lookup_and_its_gradient():
+    """For rows that are looked up often, once and never."""
+    table = jax.random.normal(jax.random.key(0), (5, 3))
+    rows = jnp.array([[0, 2, 2], [4, 2, 0]])
+    found = gradients(lambda table: lookup(table, rows), table)
+    chex.assert_trees_all_equal(lookup(table, rows), table[rows])
+    chex.assert_trees_all_close(found, gradients(lambda table: table[rows], table), rtol=1e-6)
+    assert not found[0][1].any()

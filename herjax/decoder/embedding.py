@@ -17,7 +17,7 @@ from flax import linen as nn
 from flax import struct
 from jax import Array
 
-from herjax.decoder.layers import TurnedDense, dense
+from herjax.decoder.layers import Embed, TurnedDense, dense
 from herjax.dsl.executor import OUTSIDE
 from herjax.dsl.grammar import COLOUR_SLOT, FIRST_CELL, FIRST_COLOUR, OP_SLOT, POINT1_SLOT, SLOTS
 from herjax.dsl.ops import OPS, SOURCE_OPS
@@ -132,9 +132,8 @@ class Embedding(nn.Module):
     def setup(self) -> None:
         config = self.config
 
-        def embed(size: int) -> nn.Embed:
-            init = nn.initializers.normal(0.3)
-            return nn.Embed(size, config.width, embedding_init=init, dtype=config.dtype)
+        def embed(values: int) -> Embed:
+            return Embed(values, config.width, config.dtype)
 
         self.row_embed, self.col_embed = embed(config.max_side), embed(config.max_side)
         self.target_embed, self.input_embed = embed(OUTSIDE + 1), embed(OUTSIDE + 1)

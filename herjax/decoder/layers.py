@@ -96,6 +96,41 @@ class TurnedDense(nn.Module):
         return turned(flat, kernel.astype(self.dtype)).reshape(*x.shape[:-1], self.features)
 
 
+@jax.custom_vjp
+def lookup(table: Array, row: Array) -> Array:
+    """Rows (int32 [...], there) of a table [V, D] -> [..., D].
+
+    The gradient is a product with which row each one was: left to itself it is a scatter, which
+    XLA:CPU, unless it compiles for long, makes a loop with a turn for each row, and which cards add
+    up in no fixed order.
+    """
+    return table[row]
+
+
+def _lookup_gradient(saved: tuple[Array, Array], grad: Array) -> tuple[Array, None]:
+    table, row = saved
+    which = jax.nn.one_hot(row.reshape(-1), len(table), dtype=table.dtype)
+    grad = grad.reshape(-1, grad.shape[-1])
+    return jnp.matmul(which.T, grad, precision=jax.lax.Precision.HIGHEST), None
+
+
+lookup.defvjp(lambda table, row: (table[row], (table, row)), _lookup_gradient)
+
+
+class Embed(nn.Module):
+    """A learned vector of ``dtype`` for each of so many values, see ``lookup``."""
+
+    values: int
+    features: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, value: Array) -> Array:
+        init = nn.initializers.normal(0.3)
+        table = self.param("embedding", init, (self.values, self.features))
+        return lookup(table, value).astype(self.dtype)
+
+
 class FilledHead(nn.Module):
     """A dense layer to a few choices, filled up with zeros to a multiple of COLUMNS.
 

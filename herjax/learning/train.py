@@ -43,8 +43,9 @@ def token_log_probs(logits: Logits, tokens: Array) -> tuple[Array, Array]:
     """
 
     def pick(scores: Array, chosen: Array) -> Array:
-        chosen = jnp.maximum(chosen, 0)[..., None]
-        return jnp.take_along_axis(jax.nn.log_softmax(scores), chosen, axis=-1)[..., 0]
+        # Not by ``take_along_axis``, whose gradient is a scatter: see ``layers.lookup``.
+        there = jnp.arange(scores.shape[-1]) == jnp.maximum(chosen, 0)[..., None]
+        return jnp.sum(jnp.where(there, jax.nn.log_softmax(scores), 0.0), axis=-1)
 
     op = jnp.pad(tokens[..., OP_SLOT], ((0, 0), (0, 1)), constant_values=END)
     fields = [
