@@ -7,6 +7,7 @@ import herjax
 from herjax.learning import epoch
 from herjax.learning.epoch import attempt_all, init_adaptation
 from herjax.runtime import program_cache
+from herjax.runtime.xla_flags import jaxlib_version
 from herjax.tasks.task import pad_task
 from tests.settings import CONFIG
 
@@ -76,9 +77,10 @@ def test_a_learner_of_ones_own_changes_the_weights_its_way(tiny, target):
     tasks, keys = [herjax.make_task(target)], jax.random.key(0)[None]
     (member,) = herjax.adapt_population(tiny, tasks, keys, config=CONFIG, learner=reinforce)
     assert np.array_equal(member.program, result.program)
+    # Compiled as tests are, rounding differs: with JAX 0.12 by up to 1.5e-5.
+    bound = 1e-5 if jaxlib_version() < (0, 12) else 2e-5
     for a, b in zip(jax.tree.leaves(member.params), jax.tree.leaves(result.params)):
-        # Compiled as tests are, rounding differs: by 1.5e-5 at most with JAX 0.12, less before.
-        assert np.allclose(a, b, atol=5e-5)
+        assert np.allclose(a, b, atol=bound)
 
 
 def test_it_makes_what_was_better_than_average_likelier(tiny, attempted):
