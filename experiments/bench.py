@@ -73,21 +73,24 @@ def seconds(run, repeats: int = 5) -> float:
 def ceilings() -> dict[str, float]:
     """Dense matrix products, FLOP/s, by type; and copying, bytes/s read and written.
 
+    On CPUs products of bfloat16 are summed up, and handed out, in float32, as the decoder does it.
     The ceiling is a row of products as long as a training step. One product alone, 10 ms on a CPU,
     now and then meets a clock that is not kept up for longer; its best rate is given beside it.
     """
-    size, in_a_row = 1024 if jax.default_backend() == "cpu" else 8192, 32
+    on_cpu = jax.default_backend() == "cpu"
+    size, in_a_row = 1024 if on_cpu else 8192, 32
+    dot = partial(jnp.dot, preferred_element_type=jnp.float32 if on_cpu else None)
     rates = {}
     for dtype in ("float32", "bfloat16"):
         x = jnp.ones((size, size), dtype) / size
 
         @jax.jit
         def products(x, count):
-            return jax.lax.fori_loop(0, count, lambda _, y: y @ x, x)
+            return jax.lax.fori_loop(0, count, lambda _, y: dot(y, x).astype(x.dtype), x)
 
         rates[f"matmul_{dtype}"] = in_a_row * 2 * size**3 / seconds(partial(products, x, in_a_row))
-        rates[f"{dtype}, one alone"] = 2 * size**3 / seconds(partial(jax.jit(jnp.dot), x, x), 20)
-    if jax.default_backend() == "cpu":  # NumPy copies faster than XLA, into pages already there
+        rates[f"{dtype}, one alone"] = 2 * size**3 / seconds(partial(jax.jit(dot), x, x), 20)
+    if on_cpu:  # NumPy copies faster than XLA, into pages already there
         here, there = np.ones((2, 2**26), np.float32)
         rates["copy"] = 2 * here.nbytes / seconds(partial(np.copyto, there, here))
     else:
@@ -150,7 +153,7 @@ def bench_sampling(pretrained: herjax.Pretrained, task: herjax.Task, ceiling: di
 
         spent = seconds(partial(run, params, key))
         flops = costs.encode_flops(shape, CELLS) + costs.decode_flops(shape, CELLS, DRAWS, programs)
-        moved = costs.decode_bytes(shape, CELLS, DRAWS, programs)
+        moved = costs.decode_bytes(shape, CELLS, DRAWS, programs, model.hidden_dtype)
         roof = max(flops / ceiling[f"matmul_{DTYPE.value}"], moved / ceiling["copy"])
         rows[f"G = {programs}"] = {
             "programs/s": programs / spent,

@@ -147,4 +147,6 @@ def test_bytes_of_sampling(config, side, draws):
     prefix, cache = decode_prefix(config, side), cache_of(config, draws // 2)
     read = (matrices, prefix.keys, prefix.values, cache.keys, cache.values)
     read = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(read))
-    assert costs.decode_bytes(config, side * side, draws, PROGRAMS) == SLOTS * draws * read
+    hidden_dtype = Decoder(config).hidden_dtype
+    assumed = costs.decode_bytes(config, side * side, draws, PROGRAMS, hidden_dtype)
+    assert assumed == SLOTS * draws * read

@@ -3,8 +3,9 @@
 import chex
 import jax
 import jax.numpy as jnp
+import pytest
 
-from herjax.decoder.layers import FilledHead, attend, dense, lookup, norm, turned
+from herjax.decoder.layers import Dense, FilledHead, attend, lookup, norm, rounded, turned
 
 
 def gradients(function, *args):
@@ -38,6 +39,46 @@ def test_turned_product_and_its_gradient():
     chex.assert_trees_all_close(gradients(turned, x, kernel), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("members", [0, 3])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("size", [(1, 8, 6), (9, 17, 128), (40, 128, 9)])
+def test_rounded_product_and_its_gradient(size, transposed, members):
+    """As products of rounded numbers; a transposition after it made XLA 0.10 fail at run time."""
+    tokens, inputs, features = size
+    shapes = ((tokens, inputs), (inputs, features), (tokens, features))
+    lead = (members,) if members else ()
+    arrays = [jax.random.normal(jax.random.key(n), lead + shapes[n]) for n in range(3)]
+
+    def turn(x):
+        return x.swapaxes(-1, -2) if transposed else x
+
+    def found(x, kernel, grad):
+        y, pull = jax.vjp(lambda x, kernel: turn(rounded(x, kernel)), x, kernel)
+        return y, *map(turn, pull(turn(grad)))
+
+    x, kernel, grad = (y.astype(jnp.bfloat16).astype(jnp.float32) for y in arrays)
+    with jax.default_matmul_precision("highest"):
+        expected = x @ kernel, grad @ kernel.swapaxes(-1, -2), x.swapaxes(-1, -2) @ grad
+    run = jax.jit(jax.vmap(found) if members else found)
+    chex.assert_trees_all_close(run(*arrays), tuple(map(turn, expected)), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "dtype"),
+    [("float32", "float32"), ("float32", "bfloat16"), ("bfloat16", "bfloat16")],
+)
+def test_a_dense_layer_keeps_the_type_of_what_it_gets(hidden, dtype):
+    x, layer = jax.random.normal(jax.random.key(0), (2, 3, 8)).astype(hidden), Dense(6, dtype)
+    params = layer.init(jax.random.key(1), x)
+    kernel = params["params"]["kernel"]
+    assert kernel.dtype == jnp.float32
+    expected = x.astype(dtype).astype(float) @ kernel.astype(dtype).astype(float)
+    found = layer.apply(params, x)
+    assert found.dtype == hidden
+    tolerance = 1e-5 if hidden == "float32" else 1e-2
+    chex.assert_trees_all_close(found.astype(float), expected, rtol=tolerance, atol=tolerance)
+
+
 def test_a_norm_and_its_gradient():
     x, scale = jax.random.normal(jax.random.key(0), (3, 5, 8)), jnp.arange(1.0, 9.0)
 
@@ -51,7 +92,7 @@ def test_a_norm_and_its_gradient():
 
 def test_a_filled_head_has_the_parameters_and_the_choices_of_a_dense_layer():
     x, key = jax.random.normal(jax.random.key(0), (2, 3, 8)), jax.random.key(1)
-    plain, filled = dense(6, "float32"), FilledHead(6, "float32")
+    plain, filled = Dense(6, "float32"), FilledHead(6, "float32")
     params = plain.init(key, x)
     chex.assert_trees_all_equal(params, filled.init(key, x))
     chex.assert_trees_all_close(filled.apply(params, x), plain.apply(params, x), atol=1e-6)

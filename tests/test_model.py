@@ -61,12 +61,17 @@ def test_cached_decoding_equals_the_full_pass_at_every_position(deep, batch, sam
     assert 7 in lengths
 
 
-def test_bfloat16_computes_nearly_the_same(tiny, batch):
+@pytest.mark.parametrize(
+    ("platform", "hidden", "least", "most"),
+    [("cpu", "float32", 0, 1e-3), ("gpu", "bfloat16", 1e-4, 0.2)],
+)
+def test_bfloat16_computes_nearly_the_same(tiny, batch, platform, hidden, least, most):
+    """And cached decoding as the full pass, exactly but for sums where hidden states are exact."""
     task, program = batch
     weight = jnp.ones(3)
 
     def run(dtype):
-        model = Decoder(dataclasses.replace(tiny.model.config, dtype=dtype))
+        model = Decoder(dataclasses.replace(tiny.model.config, dtype=dtype), platform)
 
         @jax.jit
         def losses_and_samples(params):
@@ -87,7 +92,7 @@ def test_bfloat16_computes_nearly_the_same(tiny, batch):
 
     ((loss, _), grads), error, keys = run("bfloat16")
     ((exact, _), exact_grads), exact_error, exact_keys = run("float32")
-    assert (keys.dtype, exact_keys.dtype) == (jnp.bfloat16, jnp.float32)
+    assert (keys.dtype, exact_keys.dtype) == (hidden, jnp.float32)
     assert 0 < abs(loss - exact) < 0.02 * exact
     flat, exact_flat = (
         jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
@@ -96,7 +101,8 @@ def test_bfloat16_computes_nearly_the_same(tiny, batch):
     assert flat.dtype == jnp.float32
     cosine = flat @ exact_flat / jnp.linalg.norm(flat) / jnp.linalg.norm(exact_flat)
     assert 0.98 < cosine < 1
-    assert jnp.abs(exact_error).max() < 1e-4 < jnp.abs(error).max() < 0.2
+    assert jnp.abs(exact_error).max() < 1e-4
+    assert least < jnp.abs(error).max() < most
 
 
 def test_sampled_programs_are_legal_and_run(batch, samples):

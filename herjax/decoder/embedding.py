@@ -11,13 +11,14 @@ Letters: B batch, P prefix cells, N draws, T = 4 N + 1 program positions, D widt
 import dataclasses
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import struct
 from jax import Array
 
-from herjax.decoder.layers import Embed, TurnedDense, dense
+from herjax.decoder.layers import Dense, Embed
 from herjax.dsl.executor import OUTSIDE
 from herjax.dsl.grammar import COLOUR_SLOT, FIRST_CELL, FIRST_COLOUR, OP_SLOT, POINT1_SLOT, SLOTS
 from herjax.dsl.ops import OPS, SOURCE_OPS
@@ -41,7 +42,7 @@ class ModelConfig:
       mlp_ratio: hidden width of the MLP, in widths.
       max_side: largest height and width of a canvas, cells.
       ops: the drawing calls it knows: the first so many of the table.
-      dtype: of products, keys and values: or "bfloat16", for accelerators.
+      dtype: of products: or "bfloat16", for accelerators and CPUs that multiply it faster.
     """
 
     width: int = 128
@@ -125,22 +126,36 @@ def canvas_cells(task: Task, size: int) -> Cells:
 
 
 class Embedding(nn.Module):
-    """The part of the decoder that makes vectors [..., D] of cells and tokens."""
+    """The part of the decoder that makes vectors [..., D] of cells and tokens.
+
+    ``platform`` is what to compile for, "cpu", "gpu" or "tpu"; empty: JAX's default.
+    """
 
     config: ModelConfig
+    platform: str = ""
+
+    @property
+    def on_cpu(self) -> bool:
+        """Is it compiled for a CPU?"""
+        return (self.platform or jax.default_backend()) == "cpu"
+
+    @property
+    def hidden_dtype(self) -> str:
+        """Of hidden states, keys and values: on CPUs float32, whatever products are of."""
+        return "float32" if self.on_cpu else self.config.dtype
 
     def setup(self) -> None:
         config = self.config
 
         def embed(values: int) -> Embed:
-            return Embed(values, config.width, config.dtype)
+            return Embed(values, config.width, self.hidden_dtype)
 
         self.row_embed, self.col_embed = embed(config.max_side), embed(config.max_side)
         self.target_embed, self.input_embed = embed(OUTSIDE + 1), embed(OUTSIDE + 1)
-        self.edges_embed = TurnedDense(config.width, config.dtype)
+        self.edges_embed = Dense(config.width, config.dtype, turned=True)
         self.op_embed, self.slot_embed = embed(1 + config.ops), embed(SLOTS)
-        self.point1_embed = dense(config.width, config.dtype)
-        self.point2_embed = dense(config.width, config.dtype)
+        self.point1_embed = Dense(config.width, config.dtype)
+        self.point2_embed = Dense(config.width, config.dtype)
 
     def position(self, row: Array, col: Array) -> Array:
         """Where a cell (int32 [...]) stands on the canvas: learned, rows and columns apart."""
@@ -152,7 +167,8 @@ class Embedding(nn.Module):
 
     def embed_cells(self, cells: Cells) -> Array:
         """Vectors [B, P, D] of the cells of canvases."""
-        x = self.position(cells.row, cells.col) + self.edges_embed(cells.edges)
+        edges = self.edges_embed(cells.edges.astype(self.hidden_dtype))
+        x = self.position(cells.row, cells.col) + edges
         return x + self.target_embed(cells.target) + self.input_embed(cells.input)
 
     def embed_slot(self, slot: int, token: Array, width: Array) -> Array:

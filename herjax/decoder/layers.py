@@ -7,14 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
+from jax.experimental.layout import Layout, with_layout_constraint
 
 COLUMNS = 16  # of the products of a FilledHead
-
-
-def dense(features: int, dtype: str, scale: float = 1.0) -> nn.Dense:
-    """A dense layer without bias; ``scale`` is that of its initial variance."""
-    init = nn.initializers.variance_scaling(scale, "fan_in", "normal")
-    return nn.Dense(features, use_bias=False, kernel_init=init, dtype=dtype)
 
 
 @jax.custom_vjp
@@ -81,19 +76,69 @@ def _turned_gradient(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Ar
 turned.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _turned_gradient)
 
 
-class TurnedDense(nn.Module):
-    """``dense`` over [..., I], see ``turned``."""
+@jax.custom_vjp
+def rounded(x: Array, kernel: Array) -> Array:
+    """float32 x [N, I] @ kernel [I, O], all rounded to bfloat16 first, and so in the gradient.
+
+    For CPUs that multiply bfloat16 faster: sums stay float32, as does all between products.
+    """
+    return _rounded(x, kernel)[0]
+
+
+def _rounded(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    return _summed_wide(x, kernel, 0), (x, kernel)
+
+
+def _rounded_gradient(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    grad = grad.astype(jnp.bfloat16)
+    # Left to itself XLA would read x transposed, which its fast products cannot.
+    turned_x = with_layout_constraint(x.T, Layout((0, 1)))
+    return _summed_wide(grad, kernel, 1), _summed_wide(turned_x, grad, 0)
+
+
+def _summed_wide(x: Array, y: Array, axis: int) -> Array:
+    """The product over the last axis of x and one of y, which are bfloat16, in float32.
+
+    The barrier keeps what follows out of it: with a transposition taken in XLA 0.10 compiles a
+    product that it cannot run.
+    """
+    sides = (((1,), (axis,)), ((), ()))
+    product = jax.lax.dot_general(x, y, sides, preferred_element_type=jnp.float32)
+    return jax.lax.optimization_barrier(product)
+
+
+rounded.defvjp(_rounded, _rounded_gradient)
+
+
+class Dense(nn.Module):
+    """A dense layer without bias over [..., I].
+
+    x of ``dtype`` keeps it; float32 x does, too, where products are of bfloat16, see ``rounded``.
+
+    Attributes:
+      features: O.
+      dtype: of the product.
+      scale: of the kernel's initial variance.
+      turned: see ``turned``.
+    """
 
     features: int
     dtype: str
     scale: float = 1.0
+    turned: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         init = nn.initializers.variance_scaling(self.scale, "fan_in", "normal")
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        flat = x.reshape(-1, x.shape[-1]).astype(self.dtype)
-        return turned(flat, kernel.astype(self.dtype)).reshape(*x.shape[:-1], self.features)
+        flat = x.reshape(-1, x.shape[-1])
+        if x.dtype == self.dtype:
+            flat = (turned if self.turned else jnp.matmul)(flat, kernel.astype(self.dtype))
+        else:
+            flat = rounded(flat, kernel)
+        return flat.reshape(*x.shape[:-1], self.features)
 
 
 @jax.custom_vjp

@@ -25,7 +25,7 @@ from flax import struct
 from jax import Array
 
 from herjax.decoder.embedding import Cells, Embedding, ModelConfig, canvas_cells
-from herjax.decoder.layers import FilledHead, Norm, TurnedDense, attend, dense
+from herjax.decoder.layers import Dense, FilledHead, Norm, attend
 from herjax.dsl.grammar import (
     OP_SLOT,
     SLOTS,
@@ -110,10 +110,10 @@ class Block(nn.Module):
     def setup(self) -> None:
         width, dtype = self.config.width, self.config.dtype
         self.attention_norm, self.mlp_norm = Norm(), Norm()
-        self.query, self.key, self.value = (dense(width, dtype) for _ in range(3))
-        self.out = dense(width, dtype, scale=0.1)
-        self.up = dense(self.config.mlp_ratio * width, dtype)
-        self.down = TurnedDense(width, dtype, scale=0.1)
+        self.query, self.key, self.value = (Dense(width, dtype) for _ in range(3))
+        self.out = Dense(width, dtype, scale=0.1)
+        self.up = Dense(self.config.mlp_ratio * width, dtype)
+        self.down = Dense(width, dtype, scale=0.1, turned=True)
 
     def project(self, x: Array) -> tuple[Array, Array, Array]:
         """Scaled queries, keys and values [B, H, T, K] of tokens x [B, T, D]."""
@@ -134,12 +134,7 @@ class Block(nn.Module):
 
 
 class Decoder(Embedding):
-    """The parameters and the passes over them; use through ``Decoder(config).apply``.
-
-    ``platform`` is what to compile for, "cpu", "gpu" or "tpu"; empty: JAX's default.
-    """
-
-    platform: str = ""
+    """The parameters and the passes over them; use through ``Decoder(config).apply``."""
 
     if TYPE_CHECKING:  # what flax says of it allows for changed variables beside the result
 
@@ -151,16 +146,11 @@ class Decoder(Embedding):
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.program_blocks = self.blocks[config.layers - config.program_layers :]
         self.final_norm, self.pointer_norm = Norm(), Norm()
-        self.pointer_query = dense(config.width, config.dtype)
-        self.pointer_key = dense(config.width, config.dtype)
-        head = dense if self.on_cpu else FilledHead
+        self.pointer_query = Dense(config.width, config.dtype)
+        self.pointer_key = Dense(config.width, config.dtype)
+        head = Dense if self.on_cpu else FilledHead
         self.op_head = head(1 + config.ops, config.dtype)
         self.colour_head = head(COLOURS, config.dtype)
-
-    @property
-    def on_cpu(self) -> bool:
-        """Is it compiled for a CPU?"""
-        return (self.platform or jax.default_backend()) == "cpu"
 
     def encode(self, task: Task, size: int) -> Prefix:
         """Encode a batch of tasks; ``size`` places for cells, at least the largest area."""
@@ -224,7 +214,7 @@ class Decoder(Embedding):
         heads, size = self.config.heads, self.config.width // self.config.heads
 
         def empty(entries: int) -> tuple[Array, ...]:
-            blank = jnp.zeros((heads, programs, entries, size), self.config.dtype)
+            blank = jnp.zeros((heads, programs, entries, size), self.hidden_dtype)
             return tuple(blank for _ in self.program_blocks)
 
         return Cache(empty(draws + SLOTS), empty(draws + SLOTS), jnp.int32(0))

@@ -114,7 +114,7 @@ def sample(
     prefix = DecodePrefix.of(model.apply(params, batch, size, method=Decoder.encode))
     programs = temperature.shape[0]
     cache = model.apply(params, programs, draws, method=Decoder.empty_cache)
-    hidden = jnp.zeros((1, programs, model.config.width), model.config.dtype)
+    hidden = jnp.zeros((1, programs, model.config.width), model.hidden_dtype)
     # A row in front for the start token, and one at the end for END after N draws.
     blank = jnp.full((draws + 2, SLOTS, programs), NO_TOKEN, jnp.int32).at[:, OP_SLOT].set(END)
     turns = SLOTS * (draws if limit is None else limit)
