@@ -50,6 +50,17 @@ def test_both_loops_say_the_same(tiny):
     assert np.allclose(found.log_probs, expected.log_probs, rtol=1e-5, atol=1e-5)
 
 
+def test_many_programs_say_the_same_as_few(tiny, monkeypatch):
+    """Half of their draws with half of a cache; limits before, at and after the middle."""
+    limits, keys = jnp.array([11, 6, 5, 1]), jax.random.split(jax.random.key(0), 4)
+    expected = sampled(tiny, "cpu", limits, keys)
+    assert max(row.any(axis=(0, 2)).sum() for row in expected.log_probs != 0) > DRAWS // 2 + 1
+    monkeypatch.setattr(sampler, "MANY", 4)
+    found = sampled(tiny, "cpu", limits, keys)
+    assert np.array_equal(found.program, expected.program)
+    assert np.allclose(found.log_probs, expected.log_probs, rtol=1e-5, atol=1e-5)
+
+
 def test_no_turn_copies_what_has_been_said(tiny):
     """Half of the time of long programs went there, while the cache was read as it was before."""
     task, heat = make_task(np.ones((5, 7), int)), jnp.ones(3)

@@ -16,6 +16,7 @@ Letters: B batch, G programs, P prefix cells, N draws, T = 4 N + 1 program posit
 H heads, K width of a head.
 """
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -89,6 +90,16 @@ class Cache:
     keys: tuple[Array, ...]  # [H, G, N + 4, K]
     values: tuple[Array, ...]  # likewise
     count: Array  # int32 [], finished draws and the start token
+
+    def with_room(self, draws: int) -> "Cache":
+        """For programs of up to so many draws, at least as many as before."""
+
+        def grow(entries: Array) -> Array:
+            more = draws + SLOTS - entries.shape[2]
+            return jnp.pad(entries, ((0, 0), (0, 0), (0, more), (0, 0))) if more else entries
+
+        keys, values = jax.tree.map(grow, (self.keys, self.values))
+        return dataclasses.replace(self, keys=keys, values=values)
 
 
 def program_mask(draws: int) -> Array:
