@@ -63,6 +63,15 @@ def test_rounded_product_and_its_gradient(size, transposed, members):
     chex.assert_trees_all_close(run(*arrays), tuple(map(turn, expected)), rtol=1e-5, atol=1e-4)
 
 
+def test_no_rounded_product_reads_its_first_matrix_transposed():
+    """XLA's fast products cannot."""
+    x, kernel = jnp.ones((40, 16)), jnp.ones((16, 24))
+    gradient = jax.jit(jax.grad(lambda args: jnp.sum(rounded(*args) ** 2)))
+    text = gradient.lower((x, kernel)).compile().as_text()
+    assert text.count("lhs_contracting_dims={1}") == 3
+    assert "lhs_contracting_dims={0}" not in text
+
+
 @pytest.mark.parametrize(
     ("hidden", "dtype"),
     [("float32", "float32"), ("float32", "bfloat16"), ("bfloat16", "bfloat16")],

@@ -59,21 +59,28 @@ def test_many_programs_say_the_same_as_few(tiny, monkeypatch):
     found = sampled(tiny, "cpu", limits, keys)
     assert np.array_equal(found.program, expected.program)
     assert np.allclose(found.log_probs, expected.log_probs, rtol=1e-5, atol=1e-5)
+    for row, limit in zip(found.log_probs, limits):
+        assert row[:, :limit].any()
+        assert not row[:, limit:].any()
 
 
-def test_no_turn_copies_what_has_been_said(tiny):
+@pytest.mark.parametrize(("many", "sizes"), [(4, [DRAWS]), (3, [DRAWS // 2, DRAWS])])
+def test_no_turn_copies_what_has_been_said(tiny, monkeypatch, many, sizes):
     """Half of the time of long programs went there, while the cache was read as it was before."""
+    monkeypatch.setattr(sampler, "MANY", many)
     task, heat = make_task(np.ones((5, 7), int)), jnp.ones(3)
     run = jax.jit(lambda params, key: sample(tiny.model, params, task, key, heat, DRAWS, 35))
     lines = run.lower(tiny.params, jax.random.key(0)).compile().as_text().splitlines()
     config = tiny.model.config
     size = config.width // config.heads
-    cache = f" = f32[{config.heads},{len(heat)},{DRAWS + SLOTS},{size}]"
-    ops, computation = collections.Counter(), ""
-    for line in lines:
-        if line.endswith("{") and not line.startswith(" "):
-            computation = line.split()[0]
-        elif cache in line:
-            ops[computation == "ENTRY", line.split("} ")[1].split("(")[0]] += 1
-    assert ops[False, "get-tuple-element"] or ops[False, "dynamic-update-slice"]  # of the loop
-    assert not ops[False, "copy"]
+    for draws in sizes:
+        cache = f" = f32[{config.heads},{len(heat)},{draws + SLOTS},{size}]"
+        ops, computation = collections.Counter(), ""
+        for line in lines:
+            if line.endswith("{") and not line.startswith(" "):
+                computation = line.split()[0]
+            elif cache in line:
+                ops[computation == "ENTRY", line.split("} ")[1].split("(")[0]] += 1
+        # Of the loop:
+        assert ops[False, "get-tuple-element"] or ops[False, "dynamic-update-slice"]
+        assert not ops[False, "copy"]

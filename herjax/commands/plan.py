@@ -129,7 +129,7 @@ def pretraining(config: PretrainConfig, mesh: Mesh) -> Iterator[Planned]:
         ),
         EVAL_CHUNK * SAMPLES,
         tasks * (costs.encode_flops(model, cells) + sampled) / split,
-        costs.decode_bytes(model, cells, tries, SAMPLES) / split,
+        costs.decode_bytes(model, cells, tries, SAMPLES, model.dtype) / split,
         model.dtype,
     )
 
@@ -176,7 +176,7 @@ def adaptation(
         ),
         slots * config.sampled,
         each * flops / mesh.shape["model"],
-        each * costs.decode_bytes(shape, cells, draws, config.sampled),
+        each * costs.decode_bytes(shape, cells, draws, config.sampled, shape.dtype),
         shape.dtype,
     )
 

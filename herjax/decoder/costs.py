@@ -1,8 +1,8 @@
 """Floating-point operations and bytes that the decoder must spend: what speed is measured against.
 
 Only matrix products and attention are counted, a multiply-add as 2 operations; bytes are those of
-weights, in the type of the products, and of keys and values. Letters: P cells, N draws, D width, as
-in ``model``.
+weights, as products read them, and of keys and values, as they are kept. Letters: P cells, N draws,
+D width, as in ``model``.
 """
 
 import jax.numpy as jnp
@@ -56,16 +56,16 @@ def decode_flops(model: ModelConfig, cells: int, draws: int, programs: int) -> i
 
 
 def decode_bytes(
-    model: ModelConfig, cells: int, draws: int, programs: int, hidden_dtype: str = ""
+    model: ModelConfig, cells: int, draws: int, programs: int, hidden_dtype: str
 ) -> int:
     """Bytes that the sampling counted by ``decode_flops`` must read.
 
     Every token reads the weights and the keys and values of the cells once, and of each program the
-    cache of its finished draws. Keys and values are of ``hidden_dtype``; empty: the products' type.
+    cache of its finished draws. Keys and values are of ``hidden_dtype``.
     """
     layers, width = model.program_layers, model.width
     weights = layers * (4 + 2 * model.mlp_ratio) * width**2
     cell_keys = layers * 2 * cells * width
     cache = layers * 2 * programs * (draws / 2) * width
-    seen = jnp.dtype(hidden_dtype or model.dtype).itemsize * (cell_keys + cache)
+    seen = jnp.dtype(hidden_dtype).itemsize * (cell_keys + cache)
     return int(SLOTS * draws * (jnp.dtype(model.dtype).itemsize * weights + seen))

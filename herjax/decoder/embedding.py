@@ -42,7 +42,8 @@ class ModelConfig:
       mlp_ratio: hidden width of the MLP, in widths.
       max_side: largest height and width of a canvas, cells.
       ops: the drawing calls it knows: the first so many of the table.
-      dtype: of products: or "bfloat16", for accelerators and CPUs that multiply it faster.
+      dtype: of the products of dense layers, and of hidden states but on CPUs: or "bfloat16", for
+        accelerators and for CPUs that multiply it faster.
     """
 
     width: int = 128

@@ -1,6 +1,7 @@
 """Layers of the decoder, with gradients spelt for XLA:CPU where that is faster.
 
-Products are of ``dtype``, float32 or bfloat16; parameters, softmax and norms are always float32.
+Dense layers multiply in ``dtype``, float32 or bfloat16, attention in the type of what it gets;
+parameters, softmax and norms are always float32.
 """
 
 import jax
@@ -115,13 +116,13 @@ rounded.defvjp(_rounded, _rounded_gradient)
 class Dense(nn.Module):
     """A dense layer without bias over [..., I].
 
-    x of ``dtype`` keeps it; float32 x does, too, where products are of bfloat16, see ``rounded``.
+    What comes out is of ``dtype``, but float32 x stays float32: see ``rounded``.
 
     Attributes:
       features: O.
       dtype: of the product.
       scale: of the kernel's initial variance.
-      turned: see ``turned``.
+      turned: see ``turned``; where x is rounded it changes nothing.
     """
 
     features: int
@@ -134,10 +135,11 @@ class Dense(nn.Module):
         init = nn.initializers.variance_scaling(self.scale, "fan_in", "normal")
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
         flat = x.reshape(-1, x.shape[-1])
-        if x.dtype == self.dtype:
-            flat = (turned if self.turned else jnp.matmul)(flat, kernel.astype(self.dtype))
-        else:
+        if self.dtype == "bfloat16" and x.dtype == jnp.float32:
             flat = rounded(flat, kernel)
+        else:
+            product = turned if self.turned else jnp.matmul
+            flat = product(flat.astype(self.dtype), kernel.astype(self.dtype))
         return flat.reshape(*x.shape[:-1], self.features)
 
 
