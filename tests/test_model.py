@@ -66,7 +66,7 @@ def test_cached_decoding_equals_the_full_pass_at_every_position(deep, batch, sam
     [("cpu", "float32", 0, 1e-3), ("gpu", "bfloat16", 1e-4, 0.2)],
 )
 def test_bfloat16_computes_nearly_the_same(tiny, batch, platform, hidden, least, most):
-    """And cached decoding as the full pass, exactly but for sums where hidden states are exact."""
+    """And cached decoding as the full pass: but for sums, where hidden states are float32."""
     task, program = batch
     weight = jnp.ones(3)
 
@@ -102,7 +102,7 @@ def test_bfloat16_computes_nearly_the_same(tiny, batch, platform, hidden, least,
     cosine = flat @ exact_flat / jnp.linalg.norm(flat) / jnp.linalg.norm(exact_flat)
     assert 0.98 < cosine < 1
     assert jnp.abs(exact_error).max() < 1e-4
-    assert least < jnp.abs(error).max() < most
+    assert least <= jnp.abs(error).max() < most
 
 
 def test_sampled_programs_are_legal_and_run(batch, samples):

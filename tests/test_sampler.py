@@ -68,8 +68,12 @@ def test_many_programs_say_the_same_as_few(tiny, monkeypatch):
 def test_no_turn_copies_what_has_been_said(tiny, monkeypatch, many, sizes):
     """Half of the time of long programs went there, while the cache was read as it was before."""
     monkeypatch.setattr(sampler, "MANY", many)
-    task, heat = make_task(np.ones((5, 7), int)), jnp.ones(3)
-    run = jax.jit(lambda params, key: sample(tiny.model, params, task, key, heat, DRAWS, 35))
+    task, heat, model = (
+        make_task(np.ones((5, 7), int)),
+        jnp.ones(3),
+        Decoder(tiny.model.config, "cpu"),
+    )
+    run = jax.jit(lambda params, key: sample(model, params, task, key, heat, DRAWS, 35))
     lines = run.lower(tiny.params, jax.random.key(0)).compile().as_text().splitlines()
     config = tiny.model.config
     size = config.width // config.heads

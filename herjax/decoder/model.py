@@ -96,7 +96,7 @@ class Cache:
 
         def grow(entries: Array) -> Array:
             more = draws + SLOTS - entries.shape[2]
-            return jnp.pad(entries, ((0, 0), (0, 0), (0, more), (0, 0))) if more else entries
+            return jnp.pad(entries, ((0, 0), (0, 0), (0, more), (0, 0)))
 
         keys, values = jax.tree.map(grow, (self.keys, self.values))
         return dataclasses.replace(self, keys=keys, values=values)
