@@ -36,7 +36,8 @@ from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import compiled_epochs, init_adaptation, runs_for
 from herjax.learning.hindsight import train_on
 from herjax.learning.population import Population
-from herjax.learning.pretraining import PRESETS, init_state, pretrain_step
+from herjax.learning.presets import PRESETS
+from herjax.learning.pretraining import init_state, pretrain_step
 from herjax.learning.recombination import recombine
 from herjax.runtime import program_cache
 from herjax.runtime.config import did_you_mean, told
@@ -166,16 +167,19 @@ def bench_sampling(pretrained: herjax.Pretrained, task: herjax.Task, ceiling: di
 
 
 def bench_training(ceiling: dict) -> dict:
-    """Pretraining steps of preset base-10, by bucket of canvas areas; making tasks included."""
-    config, rows = PRESETS["base-10"], {}
+    """Pretraining steps of preset base-10, by bucket of canvas areas; making tasks included.
+
+    Spread over all devices, as pretraining is: on CPUs one a core.
+    """
+    config, rows, mesh = PRESETS["base-10"], {}, cli.mesh()
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=DTYPE.value))
     for bucket, cells in enumerate(config.size_limits):
         if cells not in (56, 100):
             continue
-        state = [init_state(config)]
+        state = [init_state(config, mesh)]
 
         def run(state=state, bucket=bucket):
-            state[0], metrics = pretrain_step(state[0], config, bucket)
+            state[0], metrics = pretrain_step(state[0], config, bucket, mesh)
             return metrics["loss"]
 
         spent = seconds(run)
@@ -329,7 +333,7 @@ def main(_):
         if stage not in STAGES:
             near = did_you_mean(stage, STAGES)
             raise ValueError(f"--only must be of {', '.join(STAGES)}; got {told(stage)}{near}")
-    cli.use_devices(cpu_devices=os.cpu_count() or 1)
+    cli.use_devices(cpu_devices=cli.processors())
     folder = pathlib.Path(WORKDIR.value)
     pretrained = herjax.load_pretrained(CHECKPOINT.value).computing_in(DTYPE.value)
     cli.claim(

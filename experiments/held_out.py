@@ -12,7 +12,8 @@ from rich.table import Table
 
 import herjax
 from herjax.commands import cli
-from herjax.learning.pretraining import PretrainConfig, evaluate
+from herjax.learning.presets import PretrainConfig
+from herjax.learning.pretraining import evaluate
 from herjax.runtime.files import write_atomically
 from herjax.tasks.random import TaskConfig
 

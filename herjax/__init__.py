@@ -25,7 +25,7 @@ from herjax.learning.epoch import (
 from herjax.learning.hindsight import hindsight
 from herjax.learning.learner import Learner, Update, make_optimizer, program_log_probs
 from herjax.learning.population import adapt_population
-from herjax.learning.pretraining import PretrainConfig
+from herjax.learning.presets import PretrainConfig
 from herjax.learning.recombination import recombine
 from herjax.learning.selection import (
     order_reversed,

@@ -7,7 +7,7 @@ from absl import flags
 
 from herjax.commands.flags import define_flags, read_flags
 from herjax.learning.config import AdaptConfig
-from herjax.learning.pretraining import PretrainConfig
+from herjax.learning.presets import PretrainConfig
 from herjax.runtime.config import check_integer, did_you_mean, from_dict, told
 
 

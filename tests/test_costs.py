@@ -12,7 +12,8 @@ from herjax.decoder import costs
 from herjax.decoder.embedding import ModelConfig
 from herjax.decoder.model import DecodePrefix, Decoder
 from herjax.dsl.grammar import POINT1_SLOT, POINT2_SLOT, SLOTS
-from herjax.learning.pretraining import PretrainConfig, init_params, make_optimizer
+from herjax.learning.presets import PretrainConfig
+from herjax.learning.pretraining import init_params, make_optimizer
 from herjax.learning.train import program_loss
 from herjax.tasks.task import Task
 

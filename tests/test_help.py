@@ -8,7 +8,7 @@ import pytest
 from herjax.commands.flags import _attributes
 from herjax.decoder.embedding import ModelConfig
 from herjax.learning.config import AdaptConfig
-from herjax.learning.pretraining import PretrainConfig
+from herjax.learning.presets import PretrainConfig
 from herjax.tasks.random import TaskConfig
 from tests.command_line import run_quickly
 

@@ -18,7 +18,7 @@ ORDER = {
     "decoder": "layers embedding model costs sampler weights",
     "learning": (
         "selection config room train recombination attempts learner hindsight epoch adaptation"
-        " shortening population rivals muon pretraining"
+        " shortening population rivals muon presets pretraining"
     ),
     "viewing": "story plotting report overview display",
     "commands": (

@@ -5,7 +5,8 @@ import jax
 import optax
 import pytest
 
-from herjax.learning.pretraining import PRESETS, learning_rates, make_optimizer
+from herjax.learning.presets import PRESETS
+from herjax.learning.pretraining import learning_rates, make_optimizer
 
 
 def of_optax(config):

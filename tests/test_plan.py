@@ -9,7 +9,8 @@ import types
 import numpy as np
 import pytest
 
-from herjax.learning.pretraining import PRESETS, microbatch_of
+from herjax.learning.presets import PRESETS
+from herjax.learning.pretraining import microbatch_of
 from herjax.runtime import devices
 from herjax.runtime.compiled import collectives, host_calls
 from herjax.runtime.devices import KINDS, absent_devices, parse_device
@@ -105,15 +106,20 @@ def test_calls_of_the_host_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("platform", "data", "expected"),
-    [("cpu", 8, 64), ("tpu", 8, 1024), ("gpu", 1, 128), ("gpu", 2, 256)],
+    ("platform", "data", "cells", "expected"),
+    [("cpu", 8, 56, 8), ("cpu", 8, 100, 4), ("cpu", 8, 900, 1), ("tpu", 8, 900, 128)],
 )
-def test_microbatches_are_those_of_the_mesh(platform, data, expected):
+def test_microbatches_are_those_of_the_mesh(platform, data, cells, expected):
     place = np.array([types.SimpleNamespace(platform=platform)])
     mesh = types.SimpleNamespace(devices=place, shape={"data": data})
     config = PRESETS["large"]
-    assert microbatch_of(config, mesh) == expected
-    assert microbatch_of(dataclasses.replace(config, microbatch=8), mesh) == 8
+    assert microbatch_of(config, mesh, cells) == expected
+    assert microbatch_of(dataclasses.replace(config, microbatch=16), mesh, cells) == 16
+    with pytest.raises(ValueError, match="microbatch 256 does not divide 128, the programs of"):
+        microbatch_of(dataclasses.replace(config, microbatch=256), mesh, cells)
+    mesh.shape["data"] = 3
+    with pytest.raises(ValueError, match="1024 is not a multiple of 3, the devices on data"):
+        microbatch_of(config, mesh, cells)
 
 
 def test_nothing_to_plan_is_one_line(tmp_path):

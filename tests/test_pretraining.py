@@ -11,9 +11,8 @@ from herjax.decoder.model import Decoder
 from herjax.decoder.sampler import sample
 from herjax.decoder.weights import save_weights
 from herjax.learning import pretraining
+from herjax.learning.presets import PRESETS, PretrainConfig
 from herjax.learning.pretraining import (
-    PRESETS,
-    PretrainConfig,
     bucket_of_step,
     compile_ahead,
     evaluate,

@@ -80,6 +80,8 @@ def test_pretraining_is_asked_too(tiny):
         with pytest.raises(ValueError, match="GB of memory") as caught:
             check_pretraining(model, batch, microbatch, 5, available=10**9)
         assert message in str(caught.value)
+    with pytest.raises(ValueError, match="GB of memory"):
+        check_pretraining(model, 128, 32, 5, devices=100, available=10**9)
     wide = herjax.ModelConfig(width=16384, layers=512)
     with pytest.raises(ValueError, match="optimiser .model."):
         check_pretraining(wide, 1, 1, 5, available=10**9)

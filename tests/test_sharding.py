@@ -8,7 +8,8 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from herjax.learning import pretraining
-from herjax.learning.pretraining import PRESETS, bucket_of_step, init_state, pretrain_step
+from herjax.learning.presets import PRESETS
+from herjax.learning.pretraining import bucket_of_step, init_state, pretrain_step
 from herjax.runtime import program_cache
 from herjax.runtime.compiled import collectives
 from herjax.runtime.sharding import make_mesh, parse_mesh

@@ -7,7 +7,8 @@ import pytest
 
 from herjax.dsl.executor import OUTSIDE
 from herjax.dsl.ops import COLUMN, PIXEL, RECTANGLE, ROW
-from herjax.learning.pretraining import PretrainConfig, bucket_of_step, random_batch
+from herjax.learning.presets import PretrainConfig
+from herjax.learning.pretraining import bucket_of_step, random_batch
 from herjax.tasks.random import TaskConfig, random_program, random_task, size_buckets
 from tests import referee
 

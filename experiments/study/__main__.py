@@ -3,7 +3,6 @@
 Runs that are there already are not made again: stopped or killed, the same command continues.
 """
 
-import os
 import pathlib
 
 import jax
@@ -43,7 +42,7 @@ def main(_):
         if name not in known:
             near = did_you_mean(name, known)
             raise ValueError(f"no table {name!r}: choose from {', '.join(known)}, or all{near}")
-    cli.use_devices(cpu_devices=os.cpu_count() or 1)
+    cli.use_devices(cpu_devices=cli.processors())
     jax.config.update("jax_enable_compilation_cache", False)  # each program runs once
     study = Study(pathlib.Path(WORKDIR.value or f"docs/study/{SCALE.value}"), cli.say)
     with Lock(study.folder) as lock:

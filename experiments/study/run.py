@@ -23,7 +23,8 @@ from herjax.learning.adaptation import Result
 from herjax.learning.attempts import attempt
 from herjax.learning.config import AdaptConfig
 from herjax.learning.population import CHUNK, Population, by_canvas
-from herjax.learning.pretraining import PretrainConfig, evaluate, init_params
+from herjax.learning.presets import PretrainConfig
+from herjax.learning.pretraining import evaluate, init_params
 from herjax.runtime import program_cache
 from herjax.runtime.sharding import make_mesh
 from herjax.tasks.random import TaskConfig

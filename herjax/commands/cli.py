@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import logging
 import math
+import os
 import pathlib
 import platform
 import signal
@@ -179,6 +180,11 @@ def append_line(path: pathlib.Path, values: dict) -> None:
 def write_lines(path: pathlib.Path, values: list[dict]) -> None:
     """Replace a JSON-lines file."""
     records.write_lines(path, values)
+
+
+def processors() -> int:
+    """Those that this process may run on."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def use_devices(cpu_devices: int = 1) -> None:

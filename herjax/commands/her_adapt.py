@@ -7,7 +7,6 @@ killed, the same command continues where it was.
 import hashlib
 import importlib
 import logging
-import os
 import pathlib
 import signal
 import threading
@@ -321,7 +320,7 @@ def main(_):
     is_set = TASK.value == "all" or TASK.value in TASK_SETS
     many = SEEDS.value > 1 or is_set or "," in TASK.value
     # On CPUs one member is fastest on one device with all cores, many are on one device a core.
-    cli.use_devices(cpu_devices=(os.cpu_count() or 1) if many else 1)
+    cli.use_devices(cpu_devices=cli.processors() if many else 1)
     decoder = herjax.load_pretrained(CHECKPOINT.value)
     if DTYPE.value:
         decoder = decoder.computing_in(DTYPE.value)

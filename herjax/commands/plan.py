@@ -34,11 +34,10 @@ from herjax.learning import population
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import init_adaptation
 from herjax.learning.hindsight import hindsight
+from herjax.learning.presets import PRESETS, PretrainConfig
 from herjax.learning.pretraining import (
     EVAL_CHUNK,
-    PRESETS,
     SAMPLES,
-    PretrainConfig,
     compiled_step,
     initial_state,
     solve_chunk,

@@ -28,9 +28,8 @@ from herjax.commands.flags import define_flags, read_flags, to_json
 from herjax.commands.results import digest, logged, set_aside
 from herjax.commands.terminal import Terminal
 from herjax.decoder.weights import load_pretrained, save_weights
+from herjax.learning.presets import PRESETS, PretrainConfig
 from herjax.learning.pretraining import (
-    PRESETS,
-    PretrainConfig,
     bucket_of_step,
     compile_ahead,
     evaluate,
@@ -268,19 +267,24 @@ def export(
     return result, lambda: save_weights(folder, config.model, params, info)
 
 
+def cpu_devices(config: PretrainConfig) -> int:
+    """One a processor, if a step can be shared so that each has 8 programs or more."""
+    if cli.DISTRIBUTED.value:
+        return 1  # for each of the processes
+    batch, at_once = config.batch_size, config.microbatch or 1
+    counts = range(1, min(cli.processors(), max(batch // 8, 1)) + 1)
+    return max(n for n in counts if batch % (n * at_once) == 0)
+
+
 def main(_):
     """Pretrain as the flags say."""
     config = read_flags(PRESETS[PRESET.value], flags.FLAGS)
     events.require_tensorboard()
-    cli.use_devices()
+    cli.use_devices(cpu_devices=cpu_devices(config))
     workdir, mesh = pathlib.Path(WORKDIR.value), cli.mesh()
-    if config.batch_size % mesh.shape["data"]:
-        raise ValueError(
-            f"batch_size {config.batch_size} is not a multiple of {mesh.shape['data']},"
-            " the devices on data"
-        )
-    batch, draws = config.batch_size // mesh.shape["data"], config.tasks.max_draws
-    check_pretraining(config.model, batch, microbatch_of(config, mesh), draws)
+    at_once, draws = microbatch_of(config, mesh, config.size_limits[-1]), config.tasks.max_draws
+    share, devices = config.batch_size // mesh.shape["data"], mesh.local_mesh.shape["data"]
+    check_pretraining(config.model, share, at_once, draws, devices)
     state = init_state(config, mesh)  # before the folder is claimed: --init may be wrong
     with cli.claim(workdir, to_json(config)) as lock:
         if is_done(workdir / "model"):

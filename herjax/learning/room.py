@@ -162,15 +162,21 @@ def check_room(
 
 
 def check_pretraining(
-    model: ModelConfig, batch: int, microbatch: int, draws: int, available: int | None = None
+    model: ModelConfig,
+    batch: int,
+    microbatch: int,
+    draws: int,
+    devices: int = 1,
+    available: int | None = None,
 ) -> None:
     """Refuse a pretraining that would not fit into the memory of this machine.
 
     Args:
       model: the decoder.
-      batch: programs a step.
-      microbatch: programs at a time.
+      batch: programs a step on each device.
+      microbatch: programs at a time on each.
       draws: of a program, at most.
+      devices: of this machine.
       available: bytes; what the machine has left if None. Accelerators are not asked.
 
     Raises:
@@ -183,6 +189,7 @@ def check_pretraining(
         "the training step (microbatch)": training_bytes(model, microbatch, cells, draws),
     }
     if jax.default_backend() == "cpu":
+        parts = {name: devices * size for name, size in parts.items()}
         _refuse_beyond(parts, available_bytes() if available is None else available, "memory")
 
 

@@ -133,11 +133,14 @@ def program_gradients(
     size: int,
     microbatch: int,
     together: int = 1,
+    axis: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """Gradient and metrics of ``program_loss`` with weights 1, ``microbatch`` programs at a time.
 
     B is a multiple of ``microbatch``. On a CPU a few programs at a time stay in its cache, and two
-    microbatches ``together`` run side by side; elsewhere they would only take memory.
+    microbatches ``together`` run side by side; elsewhere they would only take memory. Under
+    ``shard_map`` they are those of all devices on ``axis``, each of which has B of the programs:
+    devices exchange sums once.
     """
     weight = jnp.ones(microbatch)
 
@@ -148,12 +151,11 @@ def program_gradients(
     def add(total: _Gradients, pairs: tuple[Task, Array]) -> tuple[_Gradients, None]:
         return jax.tree.map(jnp.add, total, gradients(*pairs)), None
 
-    def split(x: Array) -> Array:  # every microbatch takes its share of each device
-        return x.reshape(microbatch, -1, *x.shape[1:]).swapaxes(0, 1)
-
-    pairs = jax.tree.map(split, (task, program))
+    pairs = jax.tree.map(lambda x: x.reshape(-1, microbatch, *x.shape[1:]), (task, program))
     zeros = (jax.tree.map(jnp.zeros_like, params), (jnp.zeros(SLOTS), jnp.zeros(SLOTS)))
     (grads, sums), _ = jax.lax.scan(add, zeros, pairs, unroll=together)
+    if axis is not None:
+        grads, sums = jax.lax.psum((grads, sums), axis)
     tokens = jnp.maximum(jnp.sum(sums[1]), 1.0)
     return jax.tree.map(lambda x: x / tokens, grads), _metrics(*sums)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import herjax
-from herjax.learning.pretraining import PretrainConfig
+from herjax.learning.presets import PretrainConfig
 from tests.battery import Case
 from tests.battery.door import refused
 

@@ -8,7 +8,7 @@ from absl import flags
 from herjax.commands import door
 from herjax.commands.flags import define_flags, read_flags
 from herjax.learning.config import AdaptConfig
-from herjax.learning.pretraining import PretrainConfig
+from herjax.learning.presets import PretrainConfig
 from tests.battery import Case, folder
 from tests.command_line import run_quickly
 
