@@ -1,12 +1,16 @@
 """Muon as it is written here, against optax's."""
 
+from functools import partial
+
 import chex
 import jax
 import optax
 import pytest
 
+from herjax.learning.muon import in_shares, newton_schulz
 from herjax.learning.presets import PRESETS
 from herjax.learning.pretraining import learning_rates, make_optimizer
+from herjax.runtime.sharding import make_mesh
 
 
 def of_optax(config):
@@ -41,3 +45,12 @@ def test_steps_and_state_are_those_of_optax(tiny):
         expected, expected_state = jax.jit(theirs.update)(grads, expected_state, params)
     chex.assert_trees_all_close(updates, expected, atol=1e-5)
     chex.assert_trees_all_close(state, expected_state, atol=1e-6)
+
+
+def test_devices_share_the_matrices():
+    x = jax.random.normal(jax.random.key(0), (8, 4, 6)) / 5
+    run = jax.jit(partial(in_shares, make_mesh({"data": 3, "model": 1})))
+    chex.assert_trees_all_close(run(x), newton_schulz(x), atol=1e-6)
+    products = [line for line in run.lower(x).as_text().splitlines() if "dot_general" in line]
+    assert products
+    assert all("tensor<3x4x" in line for line in products)

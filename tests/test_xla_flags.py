@@ -122,3 +122,18 @@ def test_compiler_options_give_way_to_flags(set_flags):
 def test_the_version_is_jaxlibs():
     version = importlib.metadata.version("jaxlib")
     assert version.startswith(".".join(map(str, xla_flags.jaxlib_version())))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "--xla_cpu_collective_call_terminate_timeout_seconds=600"),
+        ("--x=1", "--x=1 --xla_cpu_collective_call_terminate_timeout_seconds=600"),
+        ("--xla_cpu_collective_call_terminate_timeout_seconds=9",) * 2,
+        ("flags.txt", "flags.txt"),
+    ],
+)
+def test_devices_wait_longer_unless_the_user_says_how_long(monkeypatch, before, after):
+    monkeypatch.setenv("XLA_FLAGS", before)
+    xla_flags.wait_for_late_devices()
+    assert os.environ["XLA_FLAGS"] == after

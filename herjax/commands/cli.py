@@ -18,7 +18,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from herjax.commands.door import fail, parse
-from herjax.runtime import processes, program_cache, records
+from herjax.runtime import processes, program_cache, records, xla_flags
 from herjax.runtime.checkpoint import CheckpointError
 from herjax.runtime.files import write_atomically
 from herjax.runtime.lock import NAME, Lock
@@ -204,6 +204,8 @@ def use_devices(cpu_devices: int = 1) -> None:
                 f"--mesh={MESH.value} needs {cpu_devices} devices of this process: at most"
                 f" {MAX_DEVICES}"
             )
+    if cpu_devices > 1:
+        xla_flags.wait_for_late_devices()
     jax.config.update("jax_num_cpu_devices", cpu_devices)
     named = [f.value is not None for f in (COORDINATOR, NUM_PROCESSES, PROCESS_ID)]
     if any(named) and not (DISTRIBUTED.value and all(named)):

@@ -45,7 +45,9 @@ def learning_rates(config: PretrainConfig) -> dict[str, optax.Schedule]:
     return {"muon": schedule(config.muon_lr), "adam": schedule(config.adam_lr)}
 
 
-def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
+def make_optimizer(
+    config: PretrainConfig, mesh: Mesh | None = None
+) -> optax.GradientTransformation:
     """Muon (Jordan, 2024) for the matrices of the blocks, Adam for everything else."""
 
     def kinds(params: Any) -> Any:
@@ -57,7 +59,7 @@ def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
 
     rates = learning_rates(config)
     each = {
-        "muon": muon(rates["muon"]),
+        "muon": muon(rates["muon"], mesh),
         "adam": optax.adamw(rates["adam"], b2=0.98, weight_decay=0.0, nesterov=True),
     }
     return optax.chain(optax.clip_by_global_norm(config.clip), optax.partition(each, kinds))
@@ -204,7 +206,7 @@ def compiled_step(
         )
     grads, metrics = gradients(state.params, task, program)
     metrics["grad_norm"] = optax.tree.norm(grads)
-    state = apply_gradients(state, grads, make_optimizer(config))
+    state = apply_gradients(state, grads, make_optimizer(config, mesh))
     metrics["param_norm"] = optax.tree.norm(state.params)
     if mesh is not None:
         state = jax.lax.with_sharding_constraint(state, state_shardings(mesh, state))

@@ -64,6 +64,17 @@ def keep_reductions_in_xla() -> None:
     )
 
 
+def wait_for_late_devices() -> None:
+    """Before JAX starts: CPU devices wait ten minutes for each other, unless the user set the flag.
+
+    By default XLA ends the process when one is 40 s late, which other work on its core can make it.
+    """
+    flag = "xla_cpu_collective_call_terminate_timeout_seconds"
+    before = os.environ.get("XLA_FLAGS", "").strip()
+    if not names(given_flags(), flag) and (not before or before.startswith("-")):  # else a file
+        os.environ["XLA_FLAGS"] = f"{before} --{flag}=600".strip()
+
+
 def compiler_options(platform: str, runs_for: str = SECONDS) -> dict[str, bool | int | str]:
     """For a program that is compiled once and runs for so long, of RUNS_FOR; XLA_FLAGS win.
 
