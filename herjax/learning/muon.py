@@ -48,11 +48,11 @@ def muon(learning_rate: optax.Schedule, mesh: Mesh | None = None) -> optax.Gradi
     optax multiplies a square matrix with itself over its second axis. Where the first one is split
     over "model", every device would need all of it.
     """
+    # On cards, and between processes, exchanging what comes of the products takes longer.
+    near = platform_of(mesh) == "cpu" and jax.process_count() == 1
     orthogonalise: Callable[[Array], Array] = newton_schulz
-    if mesh is not None and mesh.shape["data"] == mesh.size > 1:
-        # On cards, and between processes, exchanging what comes of the products takes longer.
-        if platform_of(mesh) == "cpu" and jax.process_count() == 1:
-            orthogonalise = partial(in_shares, mesh)
+    if near and mesh is not None and mesh.shape["data"] == mesh.size > 1:
+        orthogonalise = partial(in_shares, mesh)
 
     def dimensions(updates: Any) -> Any:
         return jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(), updates)
