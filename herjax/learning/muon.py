@@ -11,7 +11,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from herjax.runtime.sharding import SPLIT_INPUT, platform_of
+from herjax.runtime.sharding import SPLIT_INPUT, over_data_alone, platform_of
 
 # Of the quintic iteration in https://kellerjordan.github.io/posts/muon/.
 ITERATIONS, COEFFICIENTS = 5, (3.4445, -4.7750, 2.0315)
@@ -51,7 +51,7 @@ def muon(learning_rate: optax.Schedule, mesh: Mesh | None = None) -> optax.Gradi
     # On cards, and between processes, exchanging what comes of the products takes longer.
     near = platform_of(mesh) == "cpu" and jax.process_count() == 1
     orthogonalise: Callable[[Array], Array] = newton_schulz
-    if near and mesh is not None and mesh.shape["data"] == mesh.size > 1:
+    if near and mesh is not None and over_data_alone(mesh):
         orthogonalise = partial(in_shares, mesh)
 
     def dimensions(updates: Any) -> Any:

@@ -24,7 +24,13 @@ from herjax.learning.muon import muon
 from herjax.learning.presets import HELD_OUT_SEED, PretrainConfig
 from herjax.learning.train import TrainState, apply_gradients, program_gradients
 from herjax.runtime.program_cache import call_kept, compile_kept
-from herjax.runtime.sharding import over_data, platform_of, replicated, state_shardings
+from herjax.runtime.sharding import (
+    over_data,
+    over_data_alone,
+    platform_of,
+    replicated,
+    state_shardings,
+)
 from herjax.runtime.xla_flags import HOURS
 from herjax.stats import pass_at_k
 from herjax.tasks.random import TaskConfig, random_task, size_buckets
@@ -186,25 +192,20 @@ def compiled_step(
     sizes = size_buckets(config.tasks, config.size_limits)[bucket]
     task, program = random_batch(key, sizes, config.tasks, config.batch_size, mesh)
     model, limit = Decoder(config.model, platform_of(mesh)), config.size_limits[bucket]
-    alone = mesh is None or mesh.shape["data"] == 1
-    gradients = partial(
-        program_gradients,
-        model,
-        size=limit,
-        microbatch=microbatch_of(config, mesh, limit),
-        together=2 if model.on_cpu and alone else 1,
-        axis=None if alone else "data",
-    )
-    if mesh is not None and not alone:
-        gradients = jax.shard_map(
-            gradients,
+    at_once = microbatch_of(config, mesh, limit)
+    run = partial(program_gradients, model, size=limit)
+    if mesh is not None and over_data_alone(mesh):
+        grads, metrics = jax.shard_map(
+            partial(run, microbatch=at_once, axis="data"),
             mesh=mesh,
             in_specs=(P(), P("data"), P("data")),
             out_specs=P(),
-            axis_names={"data"} if mesh.shape["model"] > 1 else set(mesh.axis_names),
             check_vma=False,
-        )
-    grads, metrics = gradients(state.params, task, program)
+        )(state.params, task, program)
+    else:  # the compiler splits over "model" with all-reduces alone if "data" is left to it, too
+        at_once *= 1 if mesh is None else mesh.shape["data"]
+        together = 2 if model.on_cpu else 1
+        grads, metrics = run(state.params, task, program, microbatch=at_once, together=together)
     metrics["grad_norm"] = optax.tree.norm(grads)
     state = apply_gradients(state, grads, make_optimizer(config, mesh))
     metrics["param_norm"] = optax.tree.norm(state.params)

@@ -151,7 +151,10 @@ def program_gradients(
     def add(total: _Gradients, pairs: tuple[Task, Array]) -> tuple[_Gradients, None]:
         return jax.tree.map(jnp.add, total, gradients(*pairs)), None
 
-    pairs = jax.tree.map(lambda x: x.reshape(-1, microbatch, *x.shape[1:]), (task, program))
+    def split(x: Array) -> Array:  # every microbatch takes its share of each device
+        return x.reshape(microbatch, -1, *x.shape[1:]).swapaxes(0, 1)
+
+    pairs = jax.tree.map(split, (task, program))
     zeros = (jax.tree.map(jnp.zeros_like, params), (jnp.zeros(SLOTS), jnp.zeros(SLOTS)))
     (grads, sums), _ = jax.lax.scan(add, zeros, pairs, unroll=together)
     if axis is not None:

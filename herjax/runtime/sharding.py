@@ -62,6 +62,11 @@ def platform_of(mesh: Mesh | None) -> str:
     return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
 
 
+def over_data_alone(mesh: Mesh) -> bool:
+    """Are there several devices, all of them on "data"?"""
+    return mesh.shape["data"] == mesh.size > 1
+
+
 def state_shardings(mesh: Mesh, tree: Any, leading: tuple = ()) -> Any:
     """Shardings of a tree that may hold parameters and their optimiser state.
 
