@@ -15,6 +15,7 @@ from herjax.learning.presets import PRESETS, PretrainConfig
 from herjax.learning.pretraining import (
     bucket_of_step,
     compile_ahead,
+    cpu_devices_of,
     evaluate,
     init_params,
     init_state,
@@ -146,3 +147,18 @@ def test_a_trained_decoder_solves_more_than_a_fresh_one():
         state, _ = pretrain_step(state, LONG, bucket_of_step(LONG, step))
     assert solved() > before + 0.1
     assert jax.tree.leaves(state.params)[0].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("processors", "changes", "devices"),
+    [
+        (1, {}, 1),
+        (6, {}, 4),
+        (64, {}, 16),  # with 8 programs each
+        (6, {"microbatch": 64}, 2),
+        (6, {"batch_size": 5}, 1),
+    ],
+)
+def test_on_a_cpu_a_step_is_shared_by_the_processors(processors, changes, devices):
+    config = dataclasses.replace(PRESETS["base-10"], **changes)
+    assert cpu_devices_of(config, processors) == devices

@@ -32,6 +32,7 @@ from herjax.learning.presets import PRESETS, PretrainConfig
 from herjax.learning.pretraining import (
     bucket_of_step,
     compile_ahead,
+    cpu_devices_of,
     evaluate,
     init_state,
     learning_rates,
@@ -267,20 +268,12 @@ def export(
     return result, lambda: save_weights(folder, config.model, params, info)
 
 
-def cpu_devices(config: PretrainConfig) -> int:
-    """One a processor, if a step can be shared so that each has 8 programs or more."""
-    if cli.DISTRIBUTED.value:
-        return 1  # for each of the processes
-    batch, at_once = config.batch_size, config.microbatch or 1
-    counts = range(1, min(cli.processors(), max(batch // 8, 1)) + 1)
-    return max(n for n in counts if batch % (n * at_once) == 0)
-
-
 def main(_):
     """Pretrain as the flags say."""
     config = read_flags(PRESETS[PRESET.value], flags.FLAGS)
     events.require_tensorboard()
-    cli.use_devices(cpu_devices=cpu_devices(config))
+    here = 1 if cli.DISTRIBUTED.value else cli.processors()
+    cli.use_devices(cpu_devices=cpu_devices_of(config, here))
     workdir, mesh = pathlib.Path(WORKDIR.value), cli.mesh()
     at_once, draws = microbatch_of(config, mesh, config.size_limits[-1]), config.tasks.max_draws
     share, devices = config.batch_size // mesh.shape["data"], mesh.local_mesh.shape["data"]

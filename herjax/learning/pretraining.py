@@ -162,6 +162,13 @@ def compile_ahead(state: TrainState, config: PretrainConfig, mesh: Mesh | None =
         program.result()  # or raises what went wrong
 
 
+def cpu_devices_of(config: PretrainConfig, processors: int) -> int:
+    """One a processor, if a step can be shared so that each has 8 programs or more."""
+    batch, at_once = config.batch_size, config.microbatch or 1
+    counts = range(1, min(processors, max(batch // 8, 1)) + 1)
+    return max(n for n in counts if batch % (n * at_once) == 0)
+
+
 def microbatch_of(config: PretrainConfig, mesh: Mesh | None, cells: int) -> int:
     """Programs at a time on each device, of so many cells: those asked for, else what suits it.
 
