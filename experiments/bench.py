@@ -37,7 +37,7 @@ from herjax.learning.epoch import compiled_epochs, init_adaptation, runs_for
 from herjax.learning.hindsight import train_on
 from herjax.learning.population import Population
 from herjax.learning.presets import PRESETS
-from herjax.learning.pretraining import init_state, pretrain_step
+from herjax.learning.pretraining import cpu_devices_of, init_state, pretrain_step
 from herjax.learning.recombination import recombine
 from herjax.runtime import program_cache
 from herjax.runtime.config import did_you_mean, told
@@ -169,9 +169,10 @@ def bench_sampling(pretrained: herjax.Pretrained, task: herjax.Task, ceiling: di
 def bench_training(ceiling: dict) -> dict:
     """Pretraining steps of preset base-10, by bucket of canvas areas; making tasks included.
 
-    Spread over all devices, as pretraining is: on CPUs one a core.
+    Spread over as many devices as can share a step, on CPUs one a core, as pretraining is.
     """
-    config, rows, mesh = PRESETS["base-10"], {}, cli.mesh()
+    config, rows = PRESETS["base-10"], {}
+    mesh = cli.mesh(cpu_devices_of(config, len(jax.devices())))
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=DTYPE.value))
     for bucket, cells in enumerate(config.size_limits):
         if cells not in (56, 100):
