@@ -154,5 +154,5 @@ def test_four_processes_end_bit_for_bit_as_if_none_had_been_killed(
     assert "resuming" in outs[0]
     assert not any("step" in out or "solved" in out for out in outs[1:])  # the first one tells
     expected = outcome(tmp_path / "whole")
-    assert len(expected) >= 4  # a pretraining writes no more
+    assert len(expected) == 4 if module == "pretrain" else len(expected) > 4
     assert outcome(tmp_path / "killed") == expected

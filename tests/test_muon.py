@@ -54,3 +54,11 @@ def test_devices_share_the_matrices():
     products = [line for line in run.lower(x).as_text().splitlines() if "dot_general" in line]
     assert products
     assert all("tensor<3x4x" in line for line in products)
+
+
+def test_pretraining_on_cpus_shares_them(tiny):
+    mesh = make_mesh({"data": 2, "model": 1})
+    for given, exchanges in ((mesh, True), (None, False)):
+        optimizer = make_optimizer(PRESETS["tiny"], given)
+        arrays = tiny.params, optimizer.init(tiny.params), tiny.params
+        assert ("all_reduce" in jax.jit(optimizer.update).lower(*arrays).as_text()) == exchanges

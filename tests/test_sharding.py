@@ -48,7 +48,7 @@ def expected():
     "sizes",
     [
         pytest.param({"data": 1, "model": 1}, marks=pytest.mark.slow),
-        pytest.param({"data": 2, "model": 1}, marks=pytest.mark.slow),
+        {"data": 2, "model": 1},
         pytest.param({"data": 4, "model": 1}, marks=pytest.mark.slow),
         pytest.param({"data": 8, "model": 1}, marks=pytest.mark.slow),
         pytest.param({"data": 4, "model": 2}, marks=pytest.mark.slow),

@@ -47,15 +47,13 @@ def keep_reductions_in_xla() -> None:
     flag = SAFE_REDUCTIONS.split("=")[0].strip("-")
     if not (0, 10, 2) <= jaxlib_version() < (0, 11, 1) or names(given_flags(), flag):
         return
-    before = os.environ.get("XLA_FLAGS", "").strip()
     bridge = sys.modules.get("jax._src.xla_bridge")
     if bridge is not None and bridge.backends_are_initialized():
         problem = "JAX had started before herjax was imported: import herjax first"
-    elif before and not before.startswith("-"):  # a file
-        problem = f"the flags are in the file {before}"
-    else:
-        os.environ["XLA_FLAGS"] = f"{before} {SAFE_REDUCTIONS}".strip()
+    elif _added(SAFE_REDUCTIONS):
         return
+    else:
+        problem = f"the flags are in the file {os.environ['XLA_FLAGS'].strip()}"
     warnings.warn(
         f"jaxlib {importlib.metadata.version('jaxlib')} can reduce wrongly on CPUs, and {problem},"
         f" or set {SAFE_REDUCTIONS} in XLA_FLAGS",
@@ -70,9 +68,17 @@ def wait_for_late_devices() -> None:
     By default XLA ends the process when one is 40 s late, which other work on its core can make it.
     """
     flag = "xla_cpu_collective_call_terminate_timeout_seconds"
+    if not names(given_flags(), flag):
+        _added(f"--{flag}=600")
+
+
+def _added(flag: str) -> bool:
+    """Add a flag to XLA_FLAGS; False if that names a file."""
     before = os.environ.get("XLA_FLAGS", "").strip()
-    if not names(given_flags(), flag) and (not before or before.startswith("-")):  # else a file
-        os.environ["XLA_FLAGS"] = f"{before} --{flag}=600".strip()
+    if before and not before.startswith("-"):
+        return False
+    os.environ["XLA_FLAGS"] = f"{before} {flag}".strip()
+    return True
 
 
 def compiler_options(platform: str, runs_for: str = SECONDS) -> dict[str, bool | int | str]:
