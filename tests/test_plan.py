@@ -112,7 +112,7 @@ def test_calls_of_the_host_are_counted():
         ("cpu", 8, 100, 4),
         ("cpu", 8, 900, 1),
         ("tpu", 8, 900, 128),
-        ("gpu", 2, 56, 128),
+        ("gpu", 8, 56, 128),
     ],
 )
 def test_microbatches_are_those_of_the_mesh(platform, data, cells, expected):
