@@ -44,7 +44,7 @@ from herjax.runtime.config import did_you_mean, told
 from herjax.runtime.files import write_atomically
 from herjax.runtime.sharding import over_data, replicated
 from herjax.runtime.xla_flags import HOURS, compiler_options
-from herjax.tasks.random import random_program
+from herjax.tasks.random import random_program, size_buckets
 
 STAGES = ("executor", "sampling", "pretraining", "epoch", "population", "compilation")
 WORKDIR = flags.DEFINE_string("workdir", "runs/bench", "Folder for bench.json.")
@@ -169,11 +169,18 @@ def bench_sampling(pretrained: herjax.Pretrained, task: herjax.Task, ceiling: di
 def bench_training(ceiling: dict) -> dict:
     """Pretraining steps of preset base-10, by bucket of canvas areas; making tasks included.
 
-    Spread over as many devices as can share a step, on CPUs one a core, as pretraining is.
+    Spread over as many devices as can share a step, on CPUs one a core, as pretraining is. The
+    fraction is of what all programs would take on the bucket's largest canvas; "without padding",
+    of what they take on their own, on average.
     """
     config, rows = PRESETS["base-10"], {}
     mesh = cli.mesh(cpu_devices_of(config, len(jax.devices())))
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=DTYPE.value))
+
+    def flops(cells):
+        each = config.tasks.max_draws, config.batch_size
+        return costs.muon_flops(config.model) + costs.train_flops(config.model, cells, *each)
+
     for bucket, cells in enumerate(config.size_limits):
         if cells not in (56, 100):
             continue
@@ -184,13 +191,13 @@ def bench_training(ceiling: dict) -> dict:
             return metrics["loss"]
 
         spent = seconds(run)
-        flops = costs.muon_flops(config.model) + costs.train_flops(
-            config.model, cells, config.tasks.max_draws, config.batch_size
-        )
+        areas = size_buckets(config.tasks, config.size_limits)[bucket].prod(axis=1)
+        most = ceiling[f"matmul_{DTYPE.value}"] * spent
         rows[f"batch 128, {cells} cells"] = {
             "programs/s": config.batch_size / spent,
-            "GFLOP a step": flops / 1e9,
-            "of ceiling": flops / spent / ceiling[f"matmul_{DTYPE.value}"],
+            "GFLOP a step": flops(cells) / 1e9,
+            "of ceiling": flops(cells) / most,
+            "without padding": np.mean([flops(int(area)) for area in areas]) / most,
         }
     return rows
 

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import types
 
 import chex
 import jax
@@ -19,6 +20,7 @@ from herjax.learning.pretraining import (
     evaluate,
     init_params,
     init_state,
+    places_of,
     pretrain_step,
     random_batch,
 )
@@ -162,3 +164,21 @@ def test_a_trained_decoder_solves_more_than_a_fresh_one():
 def test_on_a_cpu_a_step_is_shared_by_the_processors(processors, changes, devices):
     config = dataclasses.replace(PRESETS["base-10"], **changes)
     assert cpu_devices_of(config, processors) == devices
+
+
+@pytest.mark.parametrize(
+    ("platform", "data", "model", "places"),
+    [
+        ("cpu", 1, 1, (48, 54, 56)),
+        ("cpu", 8, 1, (50, 56)),  # two microbatches each
+        ("cpu", 16, 1, (56,)),
+        ("cpu", 2, 2, (56,)),
+        ("gpu", 1, 1, (56,)),
+    ],
+)
+def test_microbatches_choose_from_few_places(platform, data, model, places):
+    chip = types.SimpleNamespace(platform=platform)
+    mesh = types.SimpleNamespace(
+        devices=np.array([chip]), shape={"data": data, "model": model}, size=data * model
+    )
+    assert places_of(PRESETS["base-10"], mesh, 3) == places

@@ -5,10 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from herjax.decoder.model import Decoder, Logits
-from herjax.dsl.grammar import FIRST_CELL, FIRST_COLOUR, encode
-from herjax.dsl.ops import END
+from herjax.dsl.grammar import FIRST_CELL, FIRST_COLOUR, SLOTS, encode
+from herjax.dsl.ops import END, RECORD_SIZE
+from herjax.learning import train
 from herjax.learning.pretraining import random_batch
 from herjax.learning.train import (
     TrainState,
@@ -19,6 +21,7 @@ from herjax.learning.train import (
     token_log_probs,
 )
 from herjax.tasks.random import TaskConfig
+from herjax.tasks.task import Task
 
 CONFIG = TaskConfig(max_side=5, max_draws=3)
 SIZES = np.array([(3, 5), (5, 4)])
@@ -99,8 +102,10 @@ def test_loss_does_not_depend_on_programs_of_weight_zero_or_on_padding(tiny):
     assert nothing == 0
 
 
-def test_microbatches_give_the_gradient_of_the_whole_batch(tiny):
+@pytest.mark.parametrize("sizes", [(25,), (15, 25)])
+def test_microbatches_give_the_gradient_of_the_whole_batch(tiny, sizes):
     task, program = batch(3, 12)
+    assert np.sum(task.height * task.width == 15) >= 4, "no microbatch of small ones"
 
     @jax.jit
     def both(params):
@@ -108,12 +113,24 @@ def test_microbatches_give_the_gradient_of_the_whole_batch(tiny):
             lambda params: program_loss(tiny.model, params, task, program, jnp.ones(12), 25),
             has_aux=True,
         )
-        return whole(params), program_gradients(tiny.model, params, task, program, 25, 4)
+        return whole(params), program_gradients(tiny.model, params, task, program, sizes, 4)
 
     (grads, metrics), (summed, summed_metrics) = both(tiny.params)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(grads)) > 0.01
     chex.assert_trees_all_close(summed, grads, atol=1e-6, rtol=1e-4)
     chex.assert_trees_all_close(summed_metrics, metrics, rtol=1e-5)
+
+
+def test_small_canvases_do_not_pay_for_large_ones(monkeypatch):
+    def places(model, params, task, program, weight, size):
+        return 0.0 * params["x"], (jnp.full(SLOTS, float(size)), jnp.ones(SLOTS))
+
+    monkeypatch.setattr(train, "_summed_losses", places)
+    blank, height = jnp.zeros((6, 5, 5), jnp.int8), jnp.array([5, 1, 4, 2, 5, 3])
+    task = Task(blank, blank, height, jnp.full(6, 5))
+    params, program = {"x": jnp.float32(0.0)}, jnp.zeros((6, 1, RECORD_SIZE), jnp.int32)
+    _, metrics = program_gradients(None, params, task, program, (10, 20, 25), 2)
+    assert metrics["loss_op"] == np.mean([10, 20, 25])
 
 
 def test_training_on_one_batch_learns_it(tiny):

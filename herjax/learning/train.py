@@ -130,31 +130,46 @@ def program_gradients(
     params: dict[str, Any],
     task: Task,
     program: Array,
-    size: int,
+    sizes: tuple[int, ...],
     microbatch: int,
     together: int = 1,
     axis: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """Gradient and metrics of ``program_loss`` with weights 1, ``microbatch`` programs at a time.
 
-    B is a multiple of ``microbatch``. On a CPU a few programs at a time stay in its cache, and two
-    microbatches ``together`` run side by side; elsewhere they would only take memory. Under
-    ``shard_map`` they are those of all devices on ``axis``, each of which has B of the programs:
-    devices exchange sums once.
+    On a CPU a few programs at a time stay in its cache, and two microbatches ``together`` run side
+    by side; elsewhere they would only take memory. Under ``shard_map`` they are those of all
+    devices on ``axis``, each of which has B of the programs: devices exchange sums once.
+
+    Args:
+      model, params, task, program: as of ``program_loss``; B is a multiple of ``microbatch``.
+      sizes: places for cells, ascending, the last as of ``program_loss``. If there are several,
+        programs are sorted by the areas of their canvases, and each microbatch takes the first that
+        holds its own. The gradients are compiled for each.
+      microbatch: programs at a time.
+      together: microbatches side by side.
+      axis: see above.
     """
     weight = jnp.ones(microbatch)
 
-    def gradients(task: Task, program: Array) -> _Gradients:
-        loss = partial(_summed_losses, model)
-        return jax.grad(loss, has_aux=True)(params, task, program, weight, size)
+    def gradients(size: int) -> Callable[[Task, Array], _Gradients]:
+        compute = jax.grad(partial(_summed_losses, model), has_aux=True)
+        return lambda task, program: compute(params, task, program, weight, size)
 
     def add(total: _Gradients, pairs: tuple[Task, Array]) -> tuple[_Gradients, None]:
-        return jax.tree.map(jnp.add, total, gradients(*pairs)), None
+        area = jnp.max(pairs[0].height * pairs[0].width)
+        which = sum(area > size for size in sizes[:-1])
+        branches = [gradients(size) for size in sizes]
+        return jax.tree.map(jnp.add, total, jax.lax.switch(which, branches, *pairs)), None
 
     def split(x: Array) -> Array:  # every microbatch takes its share of each device
         return x.reshape(microbatch, -1, *x.shape[1:]).swapaxes(0, 1)
 
-    pairs = jax.tree.map(split, (task, program))
+    if len(sizes) > 1:
+        order = jnp.argsort(task.height * task.width).reshape(-1, microbatch)
+        pairs = jax.tree.map(lambda x: x[order], (task, program))
+    else:
+        pairs = jax.tree.map(split, (task, program))
     zeros = (jax.tree.map(jnp.zeros_like, params), (jnp.zeros(SLOTS), jnp.zeros(SLOTS)))
     (grads, sums), _ = jax.lax.scan(add, zeros, pairs, unroll=together)
     if axis is not None:
