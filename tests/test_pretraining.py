@@ -24,8 +24,10 @@ from herjax.learning.pretraining import (
     pretrain_step,
     random_batch,
 )
+from herjax.learning.train import program_loss
 from herjax.runtime import program_cache
 from herjax.runtime.config import from_dict
+from herjax.tasks.random import size_buckets
 
 TINY = PRESETS["tiny"]
 LONG = dataclasses.replace(
@@ -164,6 +166,22 @@ def test_a_trained_decoder_solves_more_than_a_fresh_one():
 def test_on_a_cpu_a_step_is_shared_by_the_processors(processors, changes, devices):
     config = dataclasses.replace(PRESETS["base-10"], **changes)
     assert cpu_devices_of(config, processors) == devices
+
+
+@pytest.mark.parametrize("bucket", [0, 1])
+def test_a_step_sees_all_of_every_canvas(bucket):
+    state, sizes = init_state(TINY), size_buckets(TINY.tasks, TINY.size_limits)[bucket]
+    assert len(places_of(TINY, None, bucket)) == 2
+    key = jax.random.fold_in(jax.random.key(TINY.seed), 0)
+
+    @jax.jit
+    def loss(params):
+        task, program = random_batch(key, sizes, TINY.tasks, TINY.batch_size)
+        ones = jnp.ones(TINY.batch_size)
+        return program_loss(Decoder(TINY.model), params, task, program, ones, 36)[0]
+
+    expected = loss(state.params)
+    assert np.isclose(pretrain_step(state, TINY, bucket)[1]["loss"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,10 @@ def test_pretraining_is_asked_too(tiny):
     with pytest.raises(ValueError, match="GB of memory"):
         check_pretraining(model, 128, 32, 5, devices=100, available=10**9)
     wide = herjax.ModelConfig(width=16384, layers=512)
-    with pytest.raises(ValueError, match="optimiser .model."):
-        check_pretraining(wide, 1, 1, 5, available=10**9)
+    for devices, message in ((1, "(model)"), (2, "(model, 2 times; once with mesh data:1)")):
+        with pytest.raises(ValueError, match="GB are the weights and their optimiser") as caught:
+            check_pretraining(wide, 1, 1, 5, devices, available=10**9)
+        assert message in str(caught.value)
 
 
 def test_the_disk_is_asked_of_a_folder_that_is_not_there(tiny, tmp_path):

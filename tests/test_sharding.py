@@ -9,13 +9,18 @@ from jax.sharding import PartitionSpec as P
 
 from herjax.learning import pretraining
 from herjax.learning.presets import PRESETS
-from herjax.learning.pretraining import bucket_of_step, init_state, pretrain_step
+from herjax.learning.pretraining import (
+    bucket_of_step,
+    init_state,
+    places_of,
+    pretrain_step,
+)
 from herjax.runtime import program_cache
 from herjax.runtime.compiled import collectives
 from herjax.runtime.sharding import make_mesh, parse_mesh
 
 MODEL = dataclasses.replace(PRESETS["tiny"].model, layers=1)
-TINY = dataclasses.replace(PRESETS["tiny"], steps=16, size_limits=(36,), model=MODEL)
+TINY = dataclasses.replace(PRESETS["tiny"], steps=16, size_limits=(36,), model=MODEL, batch_size=32)
 
 
 def train(sizes):
@@ -29,14 +34,13 @@ def train(sizes):
     return state, np.array(metrics), np.asarray(solved)
 
 
-def talks(sizes):
-    """Which kinds of collectives the compiled step has."""
-    program = next(
-        program
+def compiled(mesh):
+    """The text of the compiled step."""
+    return next(
+        program.as_text()
         for (function, _, _, static, *_), program in program_cache._calls.items()
-        if function is pretraining.compiled_step and dict(static)["mesh"] == make_mesh(sizes)
+        if function is pretraining.compiled_step and dict(static)["mesh"] == mesh
     )
-    return {*collectives(program.as_text())}
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +64,11 @@ def test_every_mesh_gives_the_same_losses_and_samples(expected, sizes):
     assert np.allclose(metrics, expected[1], rtol=1e-5, atol=1e-5)
     assert np.array_equal(solved, expected[2])
     assert 0 < solved.sum() < solved.size
-    assert talks(sizes) == ({"all-reduce"} if sizes != {"data": 1, "model": 1} else set())
-    devices = sizes["data"] * sizes["model"]
+    mesh, devices = make_mesh(sizes), sizes["data"] * sizes["model"]
+    text, choices = compiled(mesh), places_of(TINY, mesh, 0)
+    assert {*collectives(text)} == ({"all-reduce"} if devices > 1 else set())
+    assert len(choices) == {1: 3, 2: 2}.get(devices, 1)
+    assert (" conditional(" in text) == (len(choices) > 1)
     for leaf in jax.tree.leaves(state):
         assert len(leaf.sharding.device_set) == devices
 
@@ -81,6 +88,11 @@ def test_matrices_and_their_momenta_are_split_over_model():
     }
     count = sum("model" in leaf.sharding.spec for leaf in jax.tree.leaves(state))
     assert count == 2 * 6 * TINY.model.layers  # parameters and momenta
+
+
+def test_a_mesh_that_does_not_divide_the_matrices_is_refused():
+    with pytest.raises(ValueError, match="mesh model:3 does not divide the 128 rows or columns of"):
+        init_state(TINY, make_mesh({"data": 1, "model": 3}))
 
 
 @pytest.mark.parametrize(

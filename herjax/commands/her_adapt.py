@@ -36,6 +36,7 @@ from herjax.learning.room import check_disk, check_room
 from herjax.runtime import processes, program_cache
 from herjax.runtime.checkpoint import Checkpoints
 from herjax.runtime.lock import Lock
+from herjax.runtime.sharding import state_shardings
 from herjax.runtime.xla_flags import SECONDS
 from herjax.tasks.suite import Picture, emoji_grids
 from herjax.tasks.task import canvas_side
@@ -332,6 +333,7 @@ def main(_):
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
     # Before the folder is claimed: --mesh may be wrong, or there may be too many members.
     mesh = cli.mesh(len(pictures) * len(seeds))
+    state_shardings(mesh, decoder.params)
     check_fits(workdir, pictures, len(seeds), decoder, config, mesh)
     members = [
         Member(task, seed, picture, workdir / f"{task}-seed{seed}", "../report.html")

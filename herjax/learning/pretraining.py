@@ -163,14 +163,16 @@ def compile_ahead(state: TrainState, config: PretrainConfig, mesh: Mesh | None =
 
 
 def cpu_devices_of(config: PretrainConfig, processors: int) -> int:
-    """One a processor, if a step can be shared so that each has 8 programs or more."""
+    """The most, up to one a processor, that divide a step so that each has 8 programs or more."""
     batch, at_once = config.batch_size, config.microbatch or 1
     counts = range(1, min(processors, max(batch // 8, 1)) + 1)
     return max(n for n in counts if batch % (n * at_once) == 0)
 
 
 def microbatch_of(config: PretrainConfig, mesh: Mesh | None, cells: int) -> int:
-    """Programs at a time on each device, of so many cells: those asked for, else what suits it.
+    """Programs of so many cells at a time on each device: as asked for, else what suits it.
+
+    That is the largest divisor of its share that a CPU's cache holds; elsewhere, of up to 128.
 
     Raises:
       ValueError: if the devices on "data" cannot share the batch, or its shares be divided so.
@@ -193,8 +195,9 @@ def microbatch_of(config: PretrainConfig, mesh: Mesh | None, cells: int) -> int:
 def places_of(config: PretrainConfig, mesh: Mesh | None, bucket: int) -> tuple[int, ...]:
     """Places for cells that microbatches of a bucket choose from: see ``program_gradients``.
 
-    On CPUs they hold a third of its canvases, two thirds, all; elsewhere there is one choice, for
-    which the host need not be asked. Over "model", too: sorted, programs would change devices.
+    On CPUs they hold a third of its canvases, two thirds, all, or for fewer than three microbatches
+    on a device as many parts. Elsewhere there is one choice, for which the host need not be asked;
+    over "model", too, where sorted programs would change devices.
     """
     limit = config.size_limits[bucket]
     devices = 1 if mesh is None else mesh.shape["data"]

@@ -183,8 +183,9 @@ def check_pretraining(
       ValueError: with the numbers, and the settings that make most of it.
     """
     cells = model.max_side**2
+    held = "model" if devices == 1 else f"model, {devices} times; once with mesh data:1"
     parts = {
-        "the weights and their optimiser (model)": 4 * FLOAT * parameter_count(model),
+        f"the weights and their optimiser ({held})": 4 * FLOAT * parameter_count(model),
         "the tasks of a step (batch_size)": batch * 2 * (cells + draws * RECORD_SIZE * FLOAT),
         "the training step (microbatch)": training_bytes(model, microbatch, cells, draws),
     }

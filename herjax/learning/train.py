@@ -145,7 +145,7 @@ def program_gradients(
       model, params, task, program: as of ``program_loss``; B is a multiple of ``microbatch``.
       sizes: places for cells, ascending, the last as of ``program_loss``. If there are several,
         programs are sorted by the areas of their canvases, and each microbatch takes the first that
-        holds its own. The gradients are compiled for each.
+        holds its own. The gradients are compiled for each. One if the compiler spreads B.
       microbatch: programs at a time.
       together: microbatches side by side.
       axis: see above.
@@ -162,7 +162,7 @@ def program_gradients(
         branches = [gradients(size) for size in sizes]
         return jax.tree.map(jnp.add, total, jax.lax.switch(which, branches, *pairs)), None
 
-    def split(x: Array) -> Array:  # every microbatch takes its share of each device
+    def split(x: Array) -> Array:  # each microbatch has a share of all devices, if B is spread
         return x.reshape(microbatch, -1, *x.shape[1:]).swapaxes(0, 1)
 
     if len(sizes) > 1:

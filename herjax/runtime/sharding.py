@@ -74,6 +74,9 @@ def state_shardings(mesh: Mesh, tree: Any, leading: tuple = ()) -> Any:
       mesh: as from ``make_mesh``.
       tree: arrays or their shapes.
       leading: names of the mesh axes of the axes in front, ("data",) for members.
+
+    Raises:
+      ValueError: if "model" does not divide what it splits.
     """
 
     def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
@@ -85,6 +88,12 @@ def state_shardings(mesh: Mesh, tree: Any, leading: tuple = ()) -> Any:
                 **{name: ("model", None) for name in SPLIT_INPUT},
             }
             spec += splits.get(names[-2], ())
+        for size, axis in zip(leaf.shape, spec):
+            if axis == "model" and size % mesh.shape[axis]:
+                raise ValueError(
+                    f"mesh model:{mesh.shape[axis]} does not divide the {size} rows or columns of"
+                    f" the layer {names[-2]}"
+                )
         return NamedSharding(mesh, P(*spec))
 
     return jax.tree_util.tree_map_with_path(sharding, tree)

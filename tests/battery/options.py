@@ -133,6 +133,7 @@ COMMANDS = [
     ("her_adapt", ["--mesh=data:" + BIG], "", True),
     ("her_adapt", ["--mesh=rows:2"], "expected data:N", True),
     ("her_adapt", ["--mesh="], "mesh '': expected data:N", True),
+    ("her_adapt", ["--mesh=model:3"], "model:3 does not divide the 512 rows or columns of", False),
     ("her_adapt", ["--num_processes=0", "--distributed"], "num_processes", True),
     ("her_adapt", ["--process_id=1"], "go together, and with --distributed", True),
     ("her_adapt", ["--compilation_cache=/dev/null/x"], "/dev/null", True),
