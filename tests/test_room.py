@@ -75,17 +75,17 @@ def test_adapt_asks_before_it_begins(tiny, target):
 
 def test_pretraining_is_asked_too(tiny):
     model = tiny.model.config
-    check_pretraining(model, 128, 32, 5, available=10**9)
+    check_pretraining(model, 128, 32, 5, available=2 * 10**9)
     for batch, microbatch, message in ((10**8, 32, "(batch_size)"), (10**5, 10**5, "(microbatch)")):
         with pytest.raises(ValueError, match="GB of memory") as caught:
-            check_pretraining(model, batch, microbatch, 5, available=10**9)
+            check_pretraining(model, batch, microbatch, 5, available=2 * 10**9)
         assert message in str(caught.value)
     with pytest.raises(ValueError, match="GB of memory"):
-        check_pretraining(model, 128, 32, 5, devices=100, available=10**9)
+        check_pretraining(model, 128, 32, 5, devices=1000, available=2 * 10**9)
     wide = herjax.ModelConfig(width=16384, layers=512)
     for devices, message in ((1, "(model)"), (2, "(model, 2 times; once with mesh data:1)")):
         with pytest.raises(ValueError, match="GB are the weights and their optimiser") as caught:
-            check_pretraining(wide, 1, 1, 5, devices, available=10**9)
+            check_pretraining(wide, 1, 1, 5, devices, available=2 * 10**9)
         assert message in str(caught.value)
 
 
