@@ -333,7 +333,7 @@ def main(_):
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
     # Before the folder is claimed: --mesh may be wrong, or there may be too many members.
     mesh = cli.mesh(len(pictures) * len(seeds))
-    state_shardings(mesh, decoder.params)
+    state_shardings(mesh, decoder.params)  # or refuses what "model" does not divide
     check_fits(workdir, pictures, len(seeds), decoder, config, mesh)
     members = [
         Member(task, seed, picture, workdir / f"{task}-seed{seed}", "../report.html")

@@ -197,7 +197,7 @@ def places_of(config: PretrainConfig, mesh: Mesh | None, bucket: int) -> tuple[i
 
     On CPUs they hold a third of its canvases, two thirds, all, or for fewer than three microbatches
     on a device as many parts. Elsewhere there is one choice, for which the host need not be asked;
-    over "model", too, where sorted programs would change devices.
+    over "model", too, where the compiler spreads the programs.
     """
     limit = config.size_limits[bucket]
     devices = 1 if mesh is None else mesh.shape["data"]

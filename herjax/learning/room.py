@@ -22,7 +22,7 @@ from herjax.learning.config import AdaptConfig
 from herjax.runtime.xla_flags import jaxlib_version
 from herjax.tasks.task import canvas_side
 
-# XLA from jaxlib 0.11.1 on takes more to compile, and keeps what it compares, see hindsight_bytes.
+# On CPUs, XLA from jaxlib 0.11.1 on takes more to compile, and keeps what ``hindsight_bytes`` says.
 RECENT_XLA = jaxlib_version() >= (0, 11, 1)
 START = 1_050_000_000 if RECENT_XLA else 600_000_000  # bytes, with everything imported and compiled
 FLOAT = 4  # bytes
@@ -71,8 +71,8 @@ def hindsight_bytes(config: AdaptConfig, cells: int) -> int:
     draws, programs = config.draws(cells), config.programs_an_epoch
     painted = programs * draws * (cells + draws)
     offers = 2 * FLOAT * config.partners * draws * (config.sampled + config.kept)
-    remembered = config.pairs * config.max_epochs if RECENT_XLA else 0
-    compared = programs * (remembered + 2 * programs)
+    kept = RECENT_XLA or jax.default_backend() != "cpu"  # while compared with what is remembered
+    compared = programs * (kept * config.pairs * config.max_epochs + 2 * programs)
     return painted + offers + compared
 
 

@@ -145,7 +145,8 @@ def program_gradients(
       model, params, task, program: as of ``program_loss``; B is a multiple of ``microbatch``.
       sizes: places for cells, ascending, the last as of ``program_loss``. If there are several,
         programs are sorted by the areas of their canvases, and each microbatch takes the first that
-        holds its own. The gradients are compiled for each. One if the compiler spreads B.
+        holds its own. The gradients are compiled for each. Only one where the compiler spreads B
+        over devices: sorted, programs would change theirs.
       microbatch: programs at a time.
       together: microbatches side by side.
       axis: see above.
