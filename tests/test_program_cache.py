@@ -195,6 +195,21 @@ def test_what_shapes_the_program_gets_its_own_file(folder, monkeypatch):
     assert len(files(folder)) == 10
 
 
+def test_a_setting_of_jax_makes_another_program_in_this_process_too(folder):
+    call()
+    for precision in ("highest", None, "highest"):
+        with jax.default_matmul_precision(precision):
+            program_cache.call_kept(add, state(), np.float32([1, 2]), scale=2)
+    assert traces == [2, 2]
+
+
+def test_without_compiling_a_function_sees_its_numbers(folder):
+    with jax.disable_jit():
+        found = program_cache.call_kept(lambda x: x + 1 if x > 1 else x, np.float32(2))
+    assert found == 3
+    assert not files(folder)
+
+
 def checked(data):
     """With the checksum that a file starts with."""
     return program_cache.hashlib.sha256(data).digest() + data

@@ -21,6 +21,7 @@ from herjax.commands.door import fail, parse
 from herjax.runtime import processes, program_cache, records, xla_flags
 from herjax.runtime.checkpoint import CheckpointError
 from herjax.runtime.files import write_atomically
+from herjax.runtime.jax_settings import as_written
 from herjax.runtime.lock import NAME, Lock
 from herjax.runtime.processes import ProcessError
 from herjax.runtime.sharding import make_mesh, parse_mesh
@@ -296,7 +297,8 @@ def run(main, positional: bool = False) -> None:
             if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             keep_programs()
-            return main(arguments)
+            with as_written():
+                return main(arguments)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)

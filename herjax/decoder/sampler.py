@@ -37,6 +37,7 @@ from herjax.dsl.grammar import (
     slots_used,
 )
 from herjax.dsl.ops import COLOURS, END
+from herjax.runtime.jax_settings import as_written
 from herjax.runtime.threefry import unrolled
 from herjax.tasks.task import Task
 
@@ -87,6 +88,7 @@ def _first_best(scores: Array) -> Array:
     return jnp.min(jnp.where(scores == best, places, places[-1]), axis=-1)
 
 
+@as_written()
 def sample(
     model: Decoder,
     params: dict[str, Any],
@@ -111,7 +113,7 @@ def sample(
       min_draws: no program ends before it has so many.
       limit: int32 [], stop after so many draws already; N if None.
     """
-    temperature = jnp.asarray(temperature)
+    temperature = jnp.asarray(temperature, jnp.float32)
     chex.assert_rank([task.target, temperature], [2, 1])
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     prefix = DecodePrefix.of(model.apply(params, batch, size, method=Decoder.encode))

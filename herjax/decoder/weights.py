@@ -20,6 +20,7 @@ from herjax.dsl.grammar import SLOTS
 from herjax.runtime.checkpoint import CheckpointError
 from herjax.runtime.config import did_you_mean, from_dict, told
 from herjax.runtime.files import parse_json, read_bounded, write_atomically
+from herjax.runtime.jax_settings import as_written
 from herjax.tasks.task import Task
 
 SHIPPED = pathlib.Path(__file__).parents[1] / "pretrained"
@@ -125,6 +126,7 @@ def _read_info(folder: pathlib.Path) -> dict[str, Any]:
 
 
 @cache
+@as_written()
 def parameter_shapes(config: ModelConfig) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of the parameters of a decoder, by their names with slashes."""
     one = Decoder(dataclasses.replace(config, layers=1, program_layers=1))

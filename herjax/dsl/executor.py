@@ -146,7 +146,7 @@ def prune(
       it, of a picture that has at least as many cells right.
     """
     program, input = jnp.asarray(program), jnp.asarray(input)
-    masks = draw_masks(program, *input.shape) & (input != OUTSIDE)
+    masks = draw_masks(program, *input.shape) & (input != OUTSIDE)[None]
     top = top_draw(masks)
 
     def judge(canvas: Array, draw: tuple[Array, Array, Array]) -> tuple[Array, Array]:

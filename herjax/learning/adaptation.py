@@ -28,6 +28,7 @@ from herjax.learning.hindsight import hindsight
 from herjax.learning.learner import Learner
 from herjax.learning.room import check_room
 from herjax.runtime.config import check_function, check_integer, told
+from herjax.runtime.jax_settings import on_its_own
 from herjax.runtime.program_cache import call_kept
 from herjax.tasks.task import Task, canvas_side, check_size, make_task, pad_task
 
@@ -108,8 +109,9 @@ def adapt(
     pretrained = load_decoder(params)
     check_size(shape, pretrained.model.config.max_side)
     check_room([shape], pretrained, config)
-    padded = pad_task(task, canvas_side(shape, pretrained.model.config.max_side))
-    key, canvas = jax.random.key(seed), padded.target.shape
+    with on_its_own():
+        padded = pad_task(task, canvas_side(shape, pretrained.model.config.max_side))
+        key, canvas = jax.random.key(seed), padded.target.shape
     state = call_kept(_start, pretrained.params, key, config=config, shape=canvas)
     epochs = config.max_epochs if on_epoch is None else 1
     while state.running:

@@ -37,6 +37,7 @@ from herjax.learning.learner import Learner, Update, make_optimizer
 from herjax.learning.recombination import recombine
 from herjax.learning.selection import keep_shortest
 from herjax.learning.train import TrainState
+from herjax.runtime.jax_settings import as_written
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import whole
 from herjax.runtime.xla_flags import MINUTES, SECONDS
@@ -84,6 +85,7 @@ class AdaptState:
     history: EpochMetrics  # a row an epoch, max_epochs in front of every shape; 0 beyond `epoch`
 
 
+@as_written()
 def init_adaptation(
     params: dict[str, Any], config: AdaptConfig, key: Array, shape: tuple[int, ...]
 ) -> AdaptState:
@@ -153,6 +155,7 @@ def attempt_all(
     return attempts, hashes, run
 
 
+@as_written()
 def adapt_epoch(
     model: Decoder,
     state: AdaptState,

@@ -15,6 +15,7 @@ from herjax.decoder.model import Decoder
 from herjax.learning.attempts import Attempts
 from herjax.learning.config import AdaptConfig
 from herjax.learning.train import TrainState, token_log_probs
+from herjax.runtime.jax_settings import as_written
 from herjax.runtime.sharding import whole
 from herjax.tasks.task import Task
 
@@ -65,6 +66,7 @@ def make_optimizer(config: AdaptConfig) -> optax.GradientTransformation:
     return optax.chain(gather, optax.flatten(optax.chain(gather, clip, adam, gather)), gather)
 
 
+@as_written()
 def program_log_probs(
     model: Decoder,
     params: dict[str, Any],

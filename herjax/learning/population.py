@@ -134,17 +134,18 @@ def _shard(state: AdaptState, mesh: Mesh) -> AdaptState:
     return jax.lax.with_sharding_constraint(state, state_shardings(mesh, state, ("data",)))
 
 
-@partial(jax.jit, static_argnames=("config", "shape", "mesh"))
+@partial(jax.jit, static_argnames=("impl", "config", "shape", "mesh"))
 def _start(
     params: dict[str, Any],
     key_data: Array,
     used: Array,
+    impl: str,
     config: AdaptConfig,
     shape: tuple[int, ...],
     mesh: Mesh,
 ) -> AdaptState:
     """Members before their first epoch; the unused ones never run."""
-    keys = jax.random.wrap_key_data(key_data)
+    keys = jax.random.wrap_key_data(key_data, impl=impl)
     state = jax.vmap(lambda key: init_adaptation(params, config, key, shape))(keys)
     return _shard(dataclasses.replace(state, running=state.running & used), mesh)
 
@@ -273,7 +274,7 @@ class Population:
         side = max(canvas_side(shape, max_side) for shape in self.shapes)
         padded = [pad_task(task, side) for task in tasks]
         self.tasks = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
-        self.key_data = np.asarray(jax.random.key_data(keys))
+        self.key_data, self.impl = np.asarray(jax.random.key_data(keys)), jax.random.key_impl(keys)
         self.waiting = list(range(len(keys)))  # members that have not begun
         slots = slots or self.mesh.shape["data"] * SLOTS_OF.get(platform, 16)
         self.members = np.full(self._round(min(slots, len(keys))), -1, np.int32)
@@ -363,7 +364,8 @@ class Population:
         """The arguments of ``_start``: arrays, and static ones."""
         arrays = self.params, self._of_slots(self.key_data), self.members >= 0
         shape = self.tasks.target.shape[1:]
-        return arrays, {"config": self.config, "shape": shape, "mesh": self.mesh}
+        static = {"impl": self.impl, "config": self.config, "shape": shape, "mesh": self.mesh}
+        return arrays, static
 
     def _fill(self) -> None:
         """Put waiting members into empty slots; without any, halve a batch that is half empty."""

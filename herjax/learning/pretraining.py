@@ -23,6 +23,7 @@ from herjax.dsl.grammar import encode
 from herjax.learning.muon import muon
 from herjax.learning.presets import HELD_OUT_SEED, PretrainConfig
 from herjax.learning.train import TrainState, apply_gradients, program_gradients
+from herjax.runtime.jax_settings import as_written
 from herjax.runtime.program_cache import call_kept, compile_kept
 from herjax.runtime.sharding import (
     over_data,
@@ -71,6 +72,7 @@ def make_optimizer(
     return optax.chain(optax.clip_by_global_norm(config.clip), optax.partition(each, kinds))
 
 
+@as_written()
 def init_params(config: ModelConfig, key: Array) -> dict[str, Any]:
     """Fresh parameters of a decoder."""
     task, program = random_batch(key, np.array([[1, 1]]), TaskConfig(1, 1, 1), 1)
@@ -101,6 +103,7 @@ def init_state(config: PretrainConfig, mesh: Mesh | None = None) -> TrainState:
     return jax.jit(start, out_shardings=shardings)()
 
 
+@as_written()
 def initial_state(config: PretrainConfig, start: dict[str, Any] | None = None) -> TrainState:
     """The state before the first step, from the parameters of a decoder that may be smaller."""
     params = init_params(

@@ -20,6 +20,7 @@ from jax import Array
 
 from herjax.dsl.executor import OUTSIDE, draw_count, draw_masks, prune
 from herjax.dsl.ops import COLOUR, END, RECORD_SIZE
+from herjax.runtime.jax_settings import as_written
 from herjax.tasks.task import Task
 
 WORD = 32  # cells
@@ -44,6 +45,7 @@ def lay(right: Array, mask: Array, hit: Array) -> Array:
     return (right & ~mask) | hit
 
 
+@as_written()
 def recombine(
     programs: Array, task: Task, partners: int, key: Array, limit: Array | None = None
 ) -> tuple[Array, Array]:

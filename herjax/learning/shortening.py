@@ -45,6 +45,7 @@ from herjax.dsl.ops import (
 from herjax.learning.adaptation import MAX_SEED
 from herjax.learning.recombination import lay, pack_cells
 from herjax.runtime.config import check_function, check_integer, told
+from herjax.runtime.jax_settings import on_its_own
 from herjax.runtime.program_cache import call_kept
 from herjax.tasks.task import Task, canvas_side, make_task, pad_task
 
@@ -108,16 +109,17 @@ def shorten(
     if on_epoch is not None:
         check_function("on_epoch", on_epoch)
     small = make_task(target, input)
-    task = pad_task(small, canvas_side(small.target.shape))
     first = check_program(program, small)
     room = -(-(len(first) + TOGETHER) // 32) * 32  # so that lengths share a compiled program
-    padded = jnp.asarray(np.pad(first, ((0, room - len(first)), (0, 0))))
-    records = jnp.repeat(with_points(padded, small)[None], CHAINS, axis=0)
+    with on_its_own():
+        task = pad_task(small, canvas_side(small.target.shape))
+        padded = jnp.asarray(np.pad(first, ((0, room - len(first)), (0, 0))))
+        records = jnp.repeat(with_points(padded, small)[None], CHAINS, axis=0)
+        key = jax.random.key(seed)
     best = _canonical(padded, task)
     draws = [len(best)]
     for epoch in range(1, epochs + 1):
-        key = jax.random.fold_in(jax.random.key(seed), epoch)
-        records = call_kept(_epoch, records, task, key, steps=STEPS)
+        records = call_kept(_epoch, records, task, key, np.int32(epoch), steps=STEPS)
         found = _canonical(records[0], task)
         best = found if len(found) < len(best) else best
         draws.append(len(best))
@@ -174,8 +176,9 @@ def _rewrite(record: Array, task: Task) -> Array:
 
 
 @partial(jax.jit, static_argnames="steps")
-def _epoch(records: Array, task: Task, key: Array, steps: int) -> Array:
+def _epoch(records: Array, task: Task, key: Array, epoch: Array, steps: int) -> Array:
     """Records [P, N, 6] of the chains after an epoch, the shortest first."""
+    key = jax.random.fold_in(key, epoch)
     colours = jnp.arange(COLOURS, dtype=task.target.dtype)[:, None, None]
     right = pack_cells(task.target == colours)  # [10, W]
     blank = pack_cells(task.input == task.target)

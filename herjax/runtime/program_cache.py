@@ -31,6 +31,7 @@ from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
 from herjax.runtime.files import write_in_a_crowd
+from herjax.runtime.jax_settings import on_its_own
 from herjax.runtime.xla_flags import SECONDS, compiler_options, given_flags
 
 MAX_BYTES = 2**30  # of a folder; beyond it, what was used longest ago goes
@@ -104,14 +105,18 @@ def call_kept(
     """
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays)):
         return function(*arrays, **static)
-    return _compiled(function, arrays, runs_for, static)(*arrays)
+    with on_its_own():
+        if _config.jax_disable_jit:  # to look into a learner, say
+            return function(*arrays, **static)
+        return _compiled(function, arrays, runs_for, static)(*arrays)
 
 
 def compile_kept(
     function: jax.stages.Wrapped, *arrays: Any, runs_for: str = SECONDS, **static: Any
 ) -> None:
     """Have the program ready that ``call_kept`` will run; several threads may ask at once."""
-    _compiled(function, arrays, runs_for, static)
+    with on_its_own():
+        _compiled(function, arrays, runs_for, static)
 
 
 def _compiled(
@@ -119,7 +124,8 @@ def _compiled(
 ) -> Callable:
     leaves, tree = jax.tree.flatten((arrays, {}))
     given = tuple(sorted(static.items()))  # by their names
-    key = (function, tree, tuple(map(_shown, leaves)), given, runs_for, _folder_now())
+    shown = tuple(map(_shown, leaves))
+    key = (function, tree, shown, given, runs_for, _folder_now(), _settings())
     if key not in _calls:
         _calls[key] = _program(*key, lambda: function.lower(*arrays, **static))
     return _calls[key]
@@ -132,6 +138,7 @@ def _program(
     static: tuple,
     runs_for: str,
     folder: pathlib.Path | None,
+    settings: tuple,
     lower: Callable[[], jax.stages.Lowered],
 ) -> Callable:
     """The program of one kind of call, from its file if it has one."""
@@ -147,7 +154,7 @@ def _program(
         folder = None
     if folder is None:
         return compile()
-    about = (_name(function), str(tree), shown, told, options, _settings(devices[0]))
+    about = (_name(function), str(tree), shown, told, options, settings, _environment(devices[0]))
     digest = hashlib.sha256(repr((_version(), _machine(), about)).encode()).hexdigest()
     return _kept(folder / f"herjax-{digest[:32]}.program", digest, tree, compile)
 
@@ -246,11 +253,15 @@ def _machine() -> tuple[str, ...]:
     return tuple(about)
 
 
-def _settings(device: jax.Device) -> tuple:
+def _settings() -> tuple:
+    """JAX's, as they are in this thread now."""
+    return tuple(sorted((k, str(v)) for k, v in jax.config.values.items() if "cache" not in k))
+
+
+def _environment(device: jax.Device) -> tuple:
     """All else that decides what is compiled."""
-    values = sorted((k, str(v)) for k, v in jax.config.values.items() if "cache" not in k)
-    environment = given_flags(), os.environ.get("LIBTPU_INIT_ARGS")
-    return environment, values, device.device_kind, device.client.platform_version
+    flags = given_flags(), os.environ.get("LIBTPU_INIT_ARGS")
+    return flags, device.device_kind, device.client.platform_version
 
 
 # ---- Files --------------------------------------------------------------------------------------

@@ -39,7 +39,8 @@ def random_augmentation(key: Array, task: Task, symmetries: bool, colours: bool)
       symmetries: False for the identity.
       colours: likewise.
     """
-    grid_key, colour_key = jax.random.split(key)
+    if symmetries or colours:
+        grid_key, colour_key = jax.random.split(key)
     transpose = flip_rows = flip_cols = jnp.bool_(False)
     if symmetries:
         transpose, flip_rows, flip_cols = jax.random.bernoulli(grid_key, shape=(3,))

@@ -16,6 +16,7 @@ from herjax.dsl.canonical import canonical_program
 from herjax.dsl.executor import OUTSIDE, execute
 from herjax.dsl.ops import COLOURS, RECORD_SIZE, SOURCE_OPS, uses
 from herjax.runtime.config import check_types
+from herjax.runtime.jax_settings import as_written
 from herjax.tasks.task import Task
 
 
@@ -69,6 +70,7 @@ def random_program(
     return jnp.where(uses(op), jnp.stack(fields, axis=-1), 0)
 
 
+@as_written()
 def random_task(
     key: Array, sizes: Array, config: TaskConfig, shape: tuple[int, int] | None = None
 ) -> tuple[Task, Array]:
@@ -84,7 +86,7 @@ def random_task(
       The task, canvases [R, C], and records [max_draws, 6].
     """
     size_key, program_key = jax.random.split(key)
-    height, width = sizes[jax.random.randint(size_key, (), 0, sizes.shape[0])]
+    height, width = sizes.astype(jnp.int32)[jax.random.randint(size_key, (), 0, sizes.shape[0])]
     shape = shape or (config.max_side, config.max_side)
     return _task_of_size(program_key, height, width, config, shape)
 

@@ -59,7 +59,8 @@ def pad_task(task: Task, side: int) -> Task:
         jnp.asarray(np.pad(np.asarray(canvas), padding, constant_values=OUTSIDE))
         for canvas in (task.input, task.target)
     )
-    return Task(before, after, task.height, task.width)
+    height, width = (jnp.asarray(np.asarray(length)) for length in (task.height, task.width))
+    return Task(before, after, height, width)
 
 
 def check_grid(grid: object, name: str) -> np.ndarray:

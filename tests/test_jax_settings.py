@@ -1,0 +1,137 @@
+"""What a program that imports herjax has set for its own code changes nothing."""
+
+import contextlib
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from settings import CONFIG
+
+import herjax
+from herjax.learning.presets import PRESETS
+from herjax.learning.pretraining import compiled_step, initial_state
+
+TARGET = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
+SQUARES = np.array([[2, 1 + i, i, i, i + 1, i + 1] for i in range(4)])  # of a program
+KEYS = jax.random.split(jax.random.key(0))
+
+
+@contextlib.contextmanager
+def other_settings():
+    with (
+        jax.enable_x64(True),
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+        jax.default_prng_impl("rbg"),
+        jax.threefry_partitionable(False),
+    ):
+        yield
+
+
+def adapt(params, config=CONFIG, **options):
+    result = herjax.adapt(TARGET, params=params, config=config, **options)
+    return result.program, result.history, result.adapted.params
+
+
+def adapt_population(params, keys=KEYS):
+    tasks = [herjax.make_task(TARGET), herjax.make_task(TARGET.T)]
+    results = herjax.adapt_population(params, tasks, keys, config=CONFIG)
+    return [(result.program, result.history) for result in results]
+
+
+def shorten(_):
+    target = np.array(herjax.execute(SQUARES.astype(np.int32), np.zeros((5, 5), np.int8)))
+    return tuple(herjax.shorten(SQUARES, target, epochs=1))
+
+
+@pytest.mark.parametrize("run", [adapt, adapt_population, shorten])
+def test_results_are_the_same(run, tiny):
+    expected = run(tiny)
+    mesh = jax.make_mesh((jax.device_count(),), ("mine",), axis_types=(AxisType.Explicit,))
+    with other_settings(), jax.set_mesh(mesh):
+        found = run(tiny)
+    chex.assert_trees_all_equal(found, expected, strict=True)
+
+
+def test_a_callback_computes_as_its_program_does(tiny):
+    seen = []
+    with other_settings():
+        adapt(tiny, on_epoch=lambda *_: seen.append(jnp.arange(2).dtype))
+        assert set(seen) == {jnp.arange(2).dtype}
+
+
+def test_members_may_have_keys_of_another_kind(tiny):
+    (_, first), (_, second) = adapt_population(
+        tiny, jax.random.split(jax.random.key(0, impl="rbg"))
+    )
+    assert not np.array_equal(first[0].program, second[0].program)
+
+
+# ---- What a program of its own may trace ---------------------------------------------------------
+
+
+SEAMS = {
+    "random_task": lambda key, _: herjax.random_task(
+        key, jnp.array([[3, 3], [2, 3]]), herjax.TaskConfig()
+    ),
+    "sample": lambda key, p: herjax.sample(*p[:2], task(), key, jnp.ones(4), 3, 9),
+    "prune": lambda *_: herjax.prune(SQUARES.astype(np.int32), task().input),
+    "recombine": lambda key, _: herjax.recombine(
+        jnp.array([SQUARES[:2]] * 4, jnp.int32), task(), 2, key, 4
+    ),
+    "init_adaptation": lambda key, p: herjax.init_adaptation(p.params, CONFIG, key, (3, 3)),
+    "adapt_epoch": lambda key, p: herjax.adapt_epoch(p.model, state(key, p), task(), CONFIG),
+    "adapt_epochs": lambda key, p: herjax.adapt_epochs(p.model, state(key, p), task(), CONFIG, 2),
+    "program_log_probs": lambda _, p: herjax.program_log_probs(
+        *p[:2], task(), jnp.zeros((2, 3, 4), jnp.int32)
+    ),
+}
+
+
+def task():
+    return herjax.make_task(TARGET)
+
+
+def state(key, pretrained):
+    return herjax.init_adaptation(pretrained.params, CONFIG, key, TARGET.shape)
+
+
+@pytest.mark.parametrize("name", SEAMS)
+def test_a_seam_returns_the_same_types(name, tiny):
+    expected = jax.eval_shape(lambda key: SEAMS[name](key, tiny), KEYS[0])
+    with other_settings():
+        found = jax.eval_shape(lambda key: SEAMS[name](key, tiny), KEYS[0])
+    assert jax.tree.leaves(found) == jax.tree.leaves(expected)
+
+
+@pytest.mark.parametrize("name", ["random_task", "sample", "recombine"])
+def test_a_seam_draws_the_same_numbers(name, tiny):
+    expected = jax.jit(lambda key: SEAMS[name](key, tiny))(KEYS[0])
+    with other_settings():
+        found = jax.jit(lambda key: SEAMS[name](key, tiny))(KEYS[0])
+    chex.assert_trees_all_equal(found, expected, strict=True)
+
+
+# ---- Keys ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("learner", [herjax.hindsight, herjax.rivals.grpo])
+@pytest.mark.parametrize("augmented", [False, True])
+def test_no_key_of_an_epoch_is_used_twice(learner, augmented, tiny):
+    config = CONFIG
+    if augmented:
+        config = dataclasses.replace(CONFIG, symmetries=True, colour_permutations=True, fresh=2)
+    with jax.debug_key_reuse(True):
+        state = herjax.init_adaptation(tiny.params, config, jax.random.key(0), TARGET.shape)
+        jax.eval_shape(lambda: herjax.adapt_epoch(tiny.model, state, task(), config, learner))
+
+
+def test_no_key_of_a_pretraining_step_is_used_twice():
+    config = PRESETS["tiny"]
+    with jax.debug_key_reuse(True):
+        state = jax.eval_shape(lambda: initial_state(config))
+        compiled_step.lower(state, config=config, bucket=0, mesh=None)
