@@ -25,6 +25,14 @@ def test_adapt_repeats_for_a_seed_and_differs_between_seeds(tiny, target):
     assert not np.array_equal(one.history[0].accuracy, other.history[0].accuracy)
 
 
+def test_a_result_shows_itself_in_a_line(tiny, target):
+    result, kept = run(tiny, target, CONFIG)
+    shown = f"solved={result.solved}, {len(result.program)} draws, {len(kept)} epochs, Pretrained("
+    assert shown in repr(result)
+    assert "\n" not in repr(result)
+    assert str(tiny.model.config) in repr(tiny)
+
+
 def test_adapt_stops_at_a_solution_without_training(tiny):
     """A picture the untrained decoder draws by chance: one of its own samples."""
     target = np.zeros((6, 7), np.int64)

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType
-from settings import CONFIG
 
 import herjax
 from herjax.learning.presets import PRESETS
 from herjax.learning.pretraining import compiled_step, initial_state
+from tests.settings import CONFIG
 
 TARGET = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
 SQUARES = np.array([[2, 1 + i, i, i, i + 1, i + 1] for i in range(4)])  # of a program

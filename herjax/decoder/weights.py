@@ -45,6 +45,10 @@ class Pretrained(NamedTuple):
     params: dict
     info: dict[str, Any]  # config.json: how it was made, and its evaluation
 
+    def __repr__(self) -> str:  # that of a tuple tells all weights
+        count = sum(np.size(leaf) for leaf in jax.tree.leaves(self.params))
+        return f"Pretrained({count:,} parameters, {self.model.config})"
+
     def computing_in(self, dtype: str) -> "Pretrained":
         """The same weights with products of another ``ModelConfig.dtype``.
 

@@ -45,6 +45,10 @@ class Result(NamedTuple):
     task: Task | None = None  # what it was adapted to, without padding
     config: AdaptConfig | None = None  # the settings
 
+    def __repr__(self) -> str:  # that of a tuple tells every program and all weights
+        draws, epochs = len(self.program), len(self.history)
+        return f"Result(solved={self.solved}, {draws} draws, {epochs} epochs, {self.adapted})"
+
     @property
     def params(self) -> dict[str, Any]:
         """The adapted weights alone."""
