@@ -13,6 +13,7 @@ from jax.sharding import AxisType
 import herjax
 from herjax.learning.presets import PRESETS
 from herjax.learning.pretraining import compiled_step, initial_state
+from herjax.runtime.sharding import make_mesh
 from tests.settings import CONFIG
 
 TARGET = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
@@ -38,8 +39,10 @@ def adapt(params, config=CONFIG, **options):
 
 
 def adapt_population(params, keys=KEYS):
+    """One member after the other, in one slot."""
     tasks = [herjax.make_task(TARGET), herjax.make_task(TARGET.T)]
-    results = herjax.adapt_population(params, tasks, keys, config=CONFIG)
+    mesh = make_mesh({"data": 1, "model": 1})
+    results = herjax.adapt_population(params, tasks, keys, config=CONFIG, mesh=mesh, slots=1)
     return [(result.program, result.history) for result in results]
 
 
@@ -86,6 +89,7 @@ SEAMS = {
     "init_adaptation": lambda key, p: herjax.init_adaptation(p.params, CONFIG, key, (3, 3)),
     "adapt_epoch": lambda key, p: herjax.adapt_epoch(p.model, state(key, p), task(), CONFIG),
     "adapt_epochs": lambda key, p: herjax.adapt_epochs(p.model, state(key, p), task(), CONFIG, 2),
+    "gradient": lambda _, p: step(p.params, p),
     "program_log_probs": lambda _, p: herjax.program_log_probs(
         *p[:2], task(), jnp.zeros((2, 3, 4), jnp.int32)
     ),
@@ -94,6 +98,18 @@ SEAMS = {
 
 def task():
     return herjax.make_task(TARGET)
+
+
+def step(params, pretrained):
+    """Of a training loop of one's own."""
+    optimizer = herjax.make_optimizer(CONFIG)
+    start = herjax.TrainState(jnp.int32(0), params, optimizer.init(params))
+    tokens = jnp.zeros((2, 3, 4), jnp.int32)
+
+    def loss(params):
+        return herjax.program_log_probs(pretrained.model, params, task(), tokens).mean()
+
+    return herjax.apply_gradients(start, jax.grad(loss)(params), optimizer)
 
 
 def state(key, pretrained):

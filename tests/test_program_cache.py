@@ -1,3 +1,5 @@
+import dataclasses
+import functools
 import os
 import pickle
 import time
@@ -12,6 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+import herjax
 from herjax.runtime import program_cache
 from herjax.runtime.sharding import make_mesh
 
@@ -350,6 +353,43 @@ def test_a_function_that_its_name_does_not_tell_is_refused(folder):
         program_cache.call_kept(jax.jit(lambda x: x), jnp.ones(2))
     with pytest.raises(ValueError, match="spread is another function"):
         program_cache.call_kept(jax.jit(jax.vmap(spread.__wrapped__)), jnp.ones((2, 2)))
+
+
+@partial(jax.jit, static_argnames="what")
+def given(x, what):
+    return x
+
+
+@dataclasses.dataclass(frozen=True)
+class Mine:
+    rate: float = 1.0
+
+
+class OfMine(herjax.Decoder):
+    pass
+
+
+OfMine.__name__ = "Decoder"  # as someone may call it
+CONFIG = herjax.ModelConfig()
+
+
+@pytest.mark.parametrize(
+    ("what", "kept"),
+    [
+        (herjax.hindsight, 1),
+        (herjax.Decoder(CONFIG), 1),
+        (herjax.AdaptConfig(), 1),
+        (functools.wraps(herjax.hindsight)(lambda *_: None), 0),
+        (partial(herjax.hindsight), 0),
+        (Mine(), 0),
+        (OfMine(CONFIG), 0),
+        (herjax.AdaptConfig(select=functools.wraps(herjax.select_best)(lambda *_: None)), 0),
+        ((1, (Mine(),)), 0),
+    ],
+)
+def test_what_is_not_of_herjax_is_kept_for_this_process_alone(folder, what, kept):
+    program_cache.call_kept(given, jnp.ones(2), what=what)
+    assert len(files(folder)) == kept
 
 
 def test_folders_are_made_for_this_user_alone(tmp_path):

@@ -10,6 +10,8 @@ from flax import linen as nn
 from jax import Array
 from jax.experimental.layout import Layout, with_layout_constraint
 
+from herjax.runtime.jax_settings import as_written
+
 COLUMNS = 16  # of the products of a FilledHead
 
 
@@ -35,6 +37,7 @@ def _attend(query: Array, key: Array, value: Array, bias: Array) -> tuple[Array,
     return attended, (query, key, value, weights, total, attended)
 
 
+@as_written()
 def _attend_gradient(saved: tuple[Array, ...], grad: Array) -> tuple[Array, Array, Array, None]:
     query, key, value, weights, total, attended = saved
     grad = grad / total
@@ -68,6 +71,7 @@ def turned(x: Array, kernel: Array) -> Array:
     return x @ kernel
 
 
+@as_written()
 def _turned_gradient(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, kernel = saved
     on_kernel = jax.lax.dot_general(grad, x, (((0,), (0,)), ((), ())))  # [O, I]
@@ -91,6 +95,7 @@ def _rounded(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     return _summed_wide(x, kernel, 0), (x, kernel)
 
 
+@as_written()
 def _rounded_gradient(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, kernel = saved
     grad = grad.astype(jnp.bfloat16)
@@ -154,6 +159,7 @@ def lookup(table: Array, row: Array) -> Array:
     return table[row]
 
 
+@as_written()
 def _lookup_gradient(saved: tuple[Array, Array], grad: Array) -> tuple[Array, None]:
     table, row = saved
     which = jax.nn.one_hot(row.reshape(-1), len(table), dtype=table.dtype)
@@ -211,6 +217,7 @@ def _norm(x: Array, scale: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     return (wide * inverse * scale).astype(x.dtype), (x, inverse, scale)
 
 
+@as_written()
 def _norm_gradient(saved: tuple[Array, Array, Array], grad: Array) -> tuple[Array, Array]:
     x, inverse, scale = saved
     normed, wide = x.astype(jnp.float32) * inverse, grad.astype(jnp.float32)

@@ -55,7 +55,8 @@ class Pretrained(NamedTuple):
         Raises:
           ValueError: if there is no such type.
         """
-        return self._replace(model=Decoder(dataclasses.replace(self.model.config, dtype=dtype)))
+        config = dataclasses.replace(self.model.config, dtype=dtype)
+        return self._replace(model=self.model.clone(config=config))
 
 
 def shipped_names() -> list[str]:
@@ -71,7 +72,8 @@ def save_weights(folder: str | pathlib.Path, config: ModelConfig, params: dict, 
     data = safetensors.numpy.save({name: np.asarray(leaf) for name, leaf in flat.items()})
     write_atomically(folder / "model.safetensors", data)
     shape = dataclasses.asdict(config)
-    about = {"model": shape, "sha256": _digest(shape, data), **info}
+    own = {"model": shape, "sha256": _digest(shape, data)}  # not those of what it was made from
+    about = own | info | own
     write_atomically(folder / "config.json", json.dumps(about, indent=2).encode() + b"\n")
 
 

@@ -83,7 +83,8 @@ def adapt(
 
     The whole adaptation is one compiled program, which pictures share by size: canvases are padded
     to the least of ``herjax.tasks.task.CANVAS_SIDES`` that holds them. With ``on_epoch`` the host
-    runs that same program an epoch at a time, with identical results.
+    runs that same program an epoch at a time, with identical results. Without it Ctrl-C is an
+    exception at once, too, but the program goes on until it ends, and other ones wait for it.
 
     Args:
       target: integer array [R, C], colours 0 .. 9.
@@ -176,8 +177,8 @@ def make_result(
     Raises:
       FloatingPointError: if it ended because the loss was not finite.
     """
-    history = jax.device_get(state.history)
     epochs = int(state.epoch)
+    history = jax.tree.map(lambda rows: rows[:epochs].copy(), jax.device_get(state.history))
     if not np.isfinite(history.loss[epochs - 1]):
         raise FloatingPointError(
             f"loss {history.loss[epochs - 1]} in epoch {epochs - 1} at learning_rate"

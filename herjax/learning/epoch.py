@@ -101,7 +101,7 @@ def init_adaptation(
         solved=jnp.zeros(epochs, bool),
     )
     return AdaptState(
-        # Copied, because the compiled epochs donate their state.
+        # Copied, as the key is, because the compiled epochs donate their state.
         train=TrainState(
             jnp.int32(0), jax.tree.map(jnp.copy, params), make_optimizer(config).init(params)
         ),
@@ -114,7 +114,7 @@ def init_adaptation(
         # Without any kept one is there all the same: a checkpoint cannot hold an empty array.
         kept=jnp.zeros((max(config.kept, 1), draws, RECORD_SIZE), jnp.int32),
         heat=jnp.float32(1.0),
-        key=key,
+        key=jnp.copy(key),
         history=history,
     )
 

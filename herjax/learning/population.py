@@ -37,7 +37,7 @@ from herjax.learning.learner import Learner
 from herjax.learning.room import SLOTS_OF, check_room
 from herjax.runtime.config import check_function, check_integer
 from herjax.runtime.program_cache import call_kept
-from herjax.runtime.sharding import make_mesh, platform_of, replicated, state_shardings
+from herjax.runtime.sharding import check_mesh, platform_of, replicated, state_shardings
 from herjax.tasks.task import Task, canvas_side, check_size, pad_task
 
 CHUNK = 8  # most epochs between two looks at who has ended
@@ -54,19 +54,24 @@ def adapt_population(
     slots: int = 0,
     vectorize: bool | None = None,
 ) -> list[Result]:
-    """Adapt one member for each pair of a task and a key; see ``Population`` for the options.
+    """Adapt one member for each pair of a task and a key.
 
     Args:
       params: as for ``herjax.adapt``.
       tasks: M tasks as from ``make_task``, of any canvas shapes; repeat one for several seeds.
       keys: PRNG keys [M]; ``jax.random.key(seed)`` gives the member what ``adapt`` does.
+      config, learner: of all members, as for ``herjax.adapt``.
+      mesh: of the devices to use, with the axes "data", which splits the members, and perhaps
+        "model", which splits the decoder; all devices on "data" if None.
+      slots: how many members are there at a time; 0: what suits the devices.
+      vectorize: whether a device runs its members as one batch; None: not on CPUs.
 
     Returns:
       M results, in the order of the tasks.
 
     Raises:
-      ValueError: if there is not one key for each task, a picture is too large for the model, or
-        all would take more memory than there is.
+      ValueError: if there is not one key for each task, a picture is too large for the model,
+        the mesh has other axes, or all would take more memory than there is.
       FloatingPointError: if the loss of a member is not finite.
     """
     config = check_config(config)
@@ -79,7 +84,8 @@ def adapt_population(
     shapes = [task.target.shape for task in tasks]
     for shape in shapes:
         check_size(shape, max_side)
-    check_room(shapes, decoder, config, mesh=mesh or make_mesh(), slots=slots)
+    mesh = check_mesh(mesh)
+    check_room(shapes, decoder, config, mesh=mesh, slots=slots)
     results: dict[int, Result] = {}
     for members in by_canvas(shapes, max_side):
         population = Population(
@@ -262,9 +268,9 @@ class Population:
           vectorize: whether a device runs its members as one batch; None: not on CPUs.
         """
         self.pretrained, self.config, self.learner = pretrained, config, learner
-        self.mesh = mesh or make_mesh()
+        self.mesh = check_mesh(mesh)
         platform = platform_of(self.mesh)
-        self.model = Decoder(pretrained.model.config, platform)
+        self.model = pretrained.model.clone(platform=platform)
         self.vectorize = platform != "cpu" if vectorize is None else vectorize
         self.params = jax.device_put(
             pretrained.params, state_shardings(self.mesh, pretrained.params)
@@ -374,12 +380,11 @@ class Population:
             self.members[empty] = self.waiting[: len(empty)]
             self.waiting = self.waiting[len(empty) :]
             arrays, static = self._to_start()
-            new, fill = (
-                call_kept(_start, *arrays, **static),
-                np.isin(np.arange(len(self.members)), empty),
-            )
-            fresh = self.state is None
-            self.state = new if fresh else _replace(self.state, fill, new, self.mesh)
+            new = call_kept(_start, *arrays, **static)
+            if self.state is not None:
+                fill = np.isin(np.arange(len(self.members)), empty)
+                new = call_kept(_replace, self.state, fill, new, mesh=self.mesh)
+            self.state = new
         kept = np.flatnonzero(self.members >= 0)
         half = self._round(len(self.members) // 2)
         if self.vectorize and len(kept) <= half < len(self.members):
@@ -391,4 +396,4 @@ class Population:
         index, used = np.zeros(slots, int), np.arange(slots) < len(kept)
         index[used] = kept
         self.members = np.where(used, self.members[index], -1)
-        self.state = _gather(self.state, index, used, self.mesh)
+        self.state = call_kept(_gather, self.state, index, used, mesh=self.mesh)

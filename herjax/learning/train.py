@@ -25,6 +25,7 @@ from herjax.dsl.grammar import (
     encode,
 )
 from herjax.dsl.ops import END, RECORD_SIZE
+from herjax.runtime.jax_settings import as_written
 from herjax.tasks.task import Task
 
 _Gradients = tuple[dict[str, Any], tuple[Array, Array]]  # by parameter; losses and counts by slot
@@ -237,6 +238,7 @@ class TrainState:
     opt_state: optax.OptState
 
 
+@as_written()
 def apply_gradients(
     state: TrainState, grads: dict[str, Any], optimizer: optax.GradientTransformation
 ) -> TrainState:

@@ -9,6 +9,8 @@ import typing
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -22,11 +24,16 @@ _NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a s
 def check_types(config: Any) -> None:
     """Check that every field of a dataclass holds what its annotation says.
 
+    Numbers of NumPy become Python's, which can be written as JSON.
+
     Raises:
       ValueError: naming the field, what is allowed, and the value.
     """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if isinstance(value, np.generic):
+            value = value.item()
+            object.__setattr__(config, field.name, value)  # it may be frozen
         kind: Any = field.type  # a string only with annotations from __future__
         element = typing.get_args(kind)[:1]
         if typing.get_origin(kind) is tuple:

@@ -150,7 +150,7 @@ def _program(
 
     try:
         told = _told(static)
-    except ValueError:  # someone's own learner may be another one tomorrow
+    except ValueError:
         folder = None
     if folder is None:
         return compile()
@@ -163,29 +163,38 @@ def _told(value: Any) -> Any:
     """What a static argument is, in a form that stays the same from run to run.
 
     Raises:
-      ValueError: for a function that is not one of a module of herjax.
+      ValueError: see ``_own``.
     """
     if isinstance(value, tuple):
         return tuple(map(_told, value))
-    if dataclasses.is_dataclass(value):
-        fields = [field.name for field in dataclasses.fields(value) if field.repr]
-        return type(value).__name__, [(name, _told(getattr(value, name))) for name in fields]
+    kind = type(value)
+    if dataclasses.is_dataclass(kind):
+        fields = [field.name for field in dataclasses.fields(kind) if field.repr]
+        return _own(kind), [(name, _told(getattr(value, name))) for name in fields]
     if not callable(value) or isinstance(value, jax.sharding.Mesh):  # a mesh is a decorator, too
         return repr(value)
-    if not getattr(value, "__module__", "").startswith("herjax."):
-        raise ValueError(f"{value} is not a function of herjax")
-    return _name(value)
+    return _own(value)
 
 
-def _name(function: Callable) -> str:
-    """Where a function is defined, which stands for what it does.
+def _own(made: Any) -> str:
+    """The name of a function or class of herjax, which stands for what it does.
+
+    Raises:
+      ValueError: for another one, which may do something else tomorrow.
+    """
+    if not getattr(made, "__module__", "").startswith("herjax."):
+        raise ValueError(f"{made} is not one of herjax")
+    return _name(made)
+
+
+def _name(made: Any) -> str:
+    """Where a function or class is defined.
 
     Raises:
       ValueError: if it is not what its module calls so: a lambda, or made from another function.
     """
-    module, name = function.__module__, getattr(function, "__name__", "")
-    named = getattr(sys.modules[module], name, None)
-    if named is None or named not in (function, getattr(function, "__wrapped__", function)):
+    module, name = made.__module__, getattr(made, "__name__", "")
+    if getattr(sys.modules[module], name, None) is not made:
         raise ValueError(f"{module}.{name} is another function")
     return f"{module}.{name}"
 

@@ -13,6 +13,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from herjax.runtime.config import told
+
 AXES = ("data", "model")
 SPLIT_OUTPUT = ("query", "key", "value", "up")  # dense layers whose output is split over "model"
 SPLIT_INPUT = ("out", "down")  # those whose input is
@@ -55,6 +57,22 @@ def make_mesh(
         )
     chosen = np.array(devices[: math.prod(shape)]).reshape(shape)
     return Mesh(chosen, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def check_mesh(mesh: Mesh | None) -> Mesh:
+    """A mesh of someone's own as ``make_mesh`` makes them; None: all devices on "data".
+
+    Raises:
+      ValueError: if it has other axes than "data" and perhaps "model".
+    """
+    if mesh is None:
+        return make_mesh()
+    names = getattr(mesh, "axis_names", ())
+    if "data" not in names or not set(names) <= set(AXES):
+        raise ValueError(f'mesh must have the axes "data" and "model", or "data", got {told(mesh)}')
+    shape = [mesh.shape.get(name, 1) for name in AXES]
+    devices = mesh.devices if mesh.axis_names[0] == "data" else mesh.devices.T
+    return Mesh(devices.reshape(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def platform_of(mesh: Mesh | None) -> str:

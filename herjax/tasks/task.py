@@ -69,7 +69,7 @@ def check_grid(grid: object, name: str) -> np.ndarray:
     Raises:
       ValueError: if it is none, with ``name`` and what is wrong: of rows, in which row.
     """
-    if not hasattr(grid, "dtype"):
+    if not hasattr(grid, "dtype") and not hasattr(grid, "__array__"):
         _check_rows(grid, name)
     if np.ma.is_masked(grid):
         raise ValueError(f"{name} has masked cells: give each a colour")

@@ -118,7 +118,7 @@ class Shown:
         """Coloured blocks where the terminal has colours, else digits."""
         widths = [max(2 * p.shape[1], len(t)) for p, t in zip(self.pictures, self.titles)]
         beside = sum(widths) + 3 * (len(widths) - 1)
-        console = Console(highlight=False)
+        console = Console(highlight=False, force_jupyter=False)  # or it shows itself there
         rows = [range(len(widths))]
         if beside > console.width:  # then below each other
             rows = [range(i, i + 1) for i in range(len(widths))]
