@@ -10,7 +10,7 @@ from herjax.decoder.model import Decoder
 from herjax.decoder.sampler import Samples, sample
 from herjax.decoder.weights import Pretrained, load_pretrained, save_weights
 from herjax.dsl.executor import execute, prune
-from herjax.dsl.source import ProgramError, format_program, parse_program
+from herjax.dsl.source import ProgramError, format_program, format_script, parse_program
 from herjax.learning import rivals
 from herjax.learning.adaptation import Result, adapt
 from herjax.learning.attempts import Attempts, Pairs
@@ -76,6 +76,7 @@ __all__ = [
     "apply_gradients",
     "execute",
     "format_program",
+    "format_script",
     "hindsight",
     "init_adaptation",
     "load_picture",

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -31,6 +33,18 @@ def test_a_result_shows_itself_in_a_line(tiny, target):
     assert shown in repr(result)
     assert "\n" not in repr(result)
     assert str(tiny.model.config) in repr(tiny)
+
+
+def test_a_result_holds_the_epochs_that_were_run_and_no_more(tiny, target):
+    config = dataclasses.replace(CONFIG, max_epochs=50)
+    result = herjax.adapt(target, params=tiny, config=config, on_epoch=stop)
+    assert len(result.history) == 1
+    rows = result.history[0].program
+    assert rows.base.nbytes == rows.nbytes
+
+
+def stop(*_):
+    raise StopIteration
 
 
 def test_adapt_stops_at_a_solution_without_training(tiny):
@@ -68,6 +82,14 @@ def test_adapt_stops_at_a_solution_without_training(tiny):
 def test_bad_pictures_are_refused(tiny, target, input, message):
     with pytest.raises(ValueError, match=message):
         herjax.adapt(target, input, params=tiny)
+
+
+def test_a_picture_may_be_what_becomes_an_array(target):
+    class Image:
+        def __array__(self, dtype=None, copy=None):
+            return target
+
+    assert np.array_equal(herjax.make_task(Image()).target, target)
 
 
 def test_a_result_can_be_adapted_again(tiny, target):

@@ -124,3 +124,9 @@ def test_integers_of_every_kind_become_those_of_python():
     for value in (True, 3.0, "3", None, np.zeros(2, int), -1, 10**10):
         with pytest.raises(ValueError, match="n must be an integer, 0 .. 2147483647, got"):
             check_integer("n", value, 0)
+
+
+def test_numbers_of_numpy_become_those_of_python():
+    config = AdaptConfig(learning_rate=np.float64(1e-3), max_epochs=np.int64(3), greedy=np.bool_(1))
+    assert config == AdaptConfig(learning_rate=1e-3, max_epochs=3, greedy=True)
+    assert [type(config.learning_rate), type(config.max_epochs)] == [float, int]

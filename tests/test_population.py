@@ -168,3 +168,13 @@ def test_not_finite_loss_is_named(tiny, tasks):
 def test_tasks_and_keys_must_pair_up(tiny, tasks):
     with pytest.raises(ValueError, match="5 tasks and 2 keys: they must pair up"):
         run(tiny, tasks, [0, 1], 1)
+
+
+def test_it_runs_the_decoder_that_it_is_given(tiny, tasks):
+    class Mine(herjax.Decoder):
+        pass
+
+    mine = tiny._replace(model=Mine(tiny.model.config))
+    keys = jax.random.split(jax.random.key(0), len(tasks))
+    assert type(Population(mine, tasks, keys, CONFIG).model) is Mine
+    assert type(mine.computing_in("bfloat16").model) is Mine

@@ -17,7 +17,7 @@ from herjax.learning.pretraining import (
 )
 from herjax.runtime import program_cache
 from herjax.runtime.compiled import collectives
-from herjax.runtime.sharding import make_mesh, parse_mesh
+from herjax.runtime.sharding import check_mesh, make_mesh, parse_mesh
 
 MODEL = dataclasses.replace(PRESETS["tiny"].model, layers=1)
 TINY = dataclasses.replace(PRESETS["tiny"], steps=16, size_limits=(36,), model=MODEL, batch_size=32)
@@ -114,3 +114,24 @@ def test_bad_meshes_are_refused(text):
 def test_too_large_a_mesh_is_refused():
     with pytest.raises(ValueError, match="a mesh of 64 x 1 needs 64 devices, here are 8"):
         make_mesh({"data": 64, "model": 1})
+
+
+@pytest.mark.parametrize(
+    ("names", "devices"),
+    [
+        (("data",), [[0], [1], [2], [3]]),
+        (("data", "model"), [[0, 1], [2, 3]]),
+        (("model", "data"), [[0, 2], [1, 3]]),
+    ],
+)
+def test_a_mesh_of_ones_own_is_taken(names, devices):
+    shape = (4,) if len(names) == 1 else (2, 2)
+    mesh = check_mesh(jax.make_mesh(shape, names))  # JAX makes its axes explicit
+    assert [[device.id for device in row] for row in mesh.devices] == devices
+    assert mesh == make_mesh(dict(mesh.shape), mesh.devices.reshape(-1))
+
+
+@pytest.mark.parametrize("names", [("x",), ("model",), ("data", "x")])
+def test_a_mesh_of_other_axes_is_refused(names):
+    with pytest.raises(ValueError, match='mesh must have the axes "data"'):
+        check_mesh(jax.make_mesh((1,) * len(names), names))

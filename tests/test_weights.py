@@ -45,6 +45,16 @@ def damage(folder, kind):
         config.write_text("[]")
 
 
+def test_weights_made_from_others_may_have_their_info(tiny, folder, tmp_path):
+    _, params, info = herjax.load_pretrained(folder)
+    changed = jax.tree.map(lambda leaf: leaf + 1, params)
+    config = tiny.computing_in("bfloat16").model.config
+    herjax.save_weights(tmp_path / "changed", config, changed, info)
+    found = herjax.load_pretrained(tmp_path / "changed")
+    assert found.model.config == config
+    assert found.info["sha256"] != info["sha256"]
+
+
 @pytest.mark.parametrize(
     "kind",
     [

@@ -11,7 +11,7 @@ HELD_OUT_SEED = 2**31 - 1  # root of the held-out tasks' keys; not allowed as a 
 
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:
-    """A pretraining run. The defaults are the first stage of the shipped ``base``.
+    """A pretraining run. The defaults are the first stage of the shipped ``base-10``.
 
     Every step draws one batch of new tasks whose canvases fall into one bucket of areas, so that
     small canvases do not pay for large ones; buckets are drawn with their share of all sizes.
@@ -99,7 +99,7 @@ class PretrainConfig:
 
 
 PRESETS = {
-    # For tests: learns next to nothing in the seconds it takes.
+    # For tests: learns next to nothing in the minute that it is compiled.
     "tiny": PretrainConfig(
         model=ModelConfig(width=32, layers=2, program_layers=1, heads=2, max_side=6),
         tasks=TaskConfig(max_side=6, max_draws=3),

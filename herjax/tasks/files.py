@@ -15,7 +15,7 @@ from herjax.runtime.config import check_integer, did_you_mean, told
 from herjax.runtime.files import parse_json, read_bounded
 from herjax.tasks.images import MAX_BYTES, read_image
 from herjax.tasks.suite import Picture, from_runs, is_emoji
-from herjax.tasks.task import check_grid
+from herjax.tasks.task import CANVAS_SIDES, check_grid
 
 MAX_SIDE = 32  # cells
 MAX_TEXT = 1_000_000  # bytes of rows of digits
@@ -48,7 +48,7 @@ def load_picture(
     *,
     background: int | None = None,
     cell_size: int | None = None,
-    max_side: int = MAX_SIDE,
+    max_side: int = CANVAS_SIDES[-1],
     input: str | os.PathLike = BLANK,
 ) -> Picture:
     """A picture from a file, its program painting row by row.
@@ -66,7 +66,7 @@ def load_picture(
         with such cells, else the most common one of the picture.
       cell_size: pixels a cell, of images; the pixel in the middle counts. If None, 1; but of an
         image that is larger than ``max_side`` and made of squares of one colour, their side.
-      max_side: the most rows and columns, cells; give that of a model to be told its limit.
+      max_side: the most rows and columns, cells, as many as ``base`` can draw by default.
       input: what it is drawn on: "blank", a canvas of the colour ``background``; "task", of an
         output in an ARC task its input; or another file, named like ``path``.
 
