@@ -102,7 +102,7 @@ def test_a_learner_that_is_not_of_herjax_is_not_kept_between_runs(tmp_path, monk
     """It may be another one tomorrow, under the same name."""
     monkeypatch.setattr(program_cache, "_folder", tmp_path)
     options = {"model": 1, "config": CONFIG}
-    with pytest.raises(ValueError, match="reinforce.* is not a function of herjax"):
+    with pytest.raises(ValueError, match="reinforce.* is not one of herjax"):
         program_cache._told({**options, "learner": reinforce}["learner"])
     assert "hindsight" in program_cache._told(epoch.hindsight)
     shown = str(program_cache._told((CONFIG, herjax.hindsight)))
