@@ -108,3 +108,22 @@ def test_a_learner_that_is_not_of_herjax_is_not_kept_between_runs(tmp_path, monk
     shown = str(program_cache._told((CONFIG, herjax.hindsight)))
     assert "herjax.learning.selection.select_best" in shown
     assert "0x" not in shown
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, *arguments):
+        return herjax.hindsight(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("learner", "message"),
+    [
+        (lambda *_: None, "the learner must return an Update, got None"),
+        (Unhashable(), "learner must be hashable, and <.*Unhashable.* is not"),
+    ],
+)
+def test_what_is_no_learner_is_told(tiny, learner, message):
+    with pytest.raises(ValueError, match=message):
+        herjax.adapt(np.eye(3, dtype=int), params=tiny, config=CONFIG, learner=learner)

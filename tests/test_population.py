@@ -168,6 +168,8 @@ def test_not_finite_loss_is_named(tiny, tasks):
 def test_tasks_and_keys_must_pair_up(tiny, tasks):
     with pytest.raises(ValueError, match="5 tasks and 2 keys: they must pair up"):
         run(tiny, tasks, [0, 1], 1)
+    with pytest.raises(ValueError, match="5 tasks and no array of keys"):
+        herjax.adapt_population(tiny, tasks, [jax.random.key(seed) for seed in range(5)])
 
 
 def test_it_runs_the_decoder_that_it_is_given(tiny, tasks):

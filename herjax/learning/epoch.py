@@ -37,6 +37,7 @@ from herjax.learning.learner import Learner, Update, make_optimizer
 from herjax.learning.recombination import recombine
 from herjax.learning.selection import keep_shortest
 from herjax.learning.train import TrainState
+from herjax.runtime.config import told
 from herjax.runtime.jax_settings import as_written
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import whole
@@ -178,6 +179,8 @@ def adapt_epoch(
     update = Update(state.train, jnp.float32(0.0), jnp.zeros_like(attempts.new))
     if config.learning_rate > 0:  # without, a control, nothing is trained on
         update = learner(model, state.train, task, attempts, config, learner_key)
+        if not isinstance(update, Update):
+            raise ValueError(f"the learner must return an Update, got {told(update)}")
     # Weights that are not finite sample garbage, and train on nothing: tell from here.
     weights, _ = ravel_pytree(whole(update.train.params))  # one array, so one kernel to compile
     update = update._replace(loss=jnp.where(jnp.all(jnp.isfinite(weights)), update.loss, jnp.nan))

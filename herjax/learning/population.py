@@ -2,7 +2,8 @@
 
 Members share one compiled program by the canvas that their pictures are padded to, and stand in S
 slots, spread over the "data" axis of the mesh. Between chunks of epochs a member that has ended
-leaves its slot to the next one. A member's result is that of the same member run alone.
+leaves its slot to the next one. A member's result is that of the same member run alone, but for
+rounding where there are several devices or a batch.
 
 On CPUs a device runs its members one after the other, which keeps the arrays of each in the cache;
 on accelerators the members of a device are one batch.
@@ -77,8 +78,9 @@ def adapt_population(
     config = check_config(config)
     check_function("learner", learner)
     check_integer("slots", slots, 0)
-    if len(tasks) != len(keys):
-        raise ValueError(f"{len(tasks)} tasks and {len(keys)} keys: they must pair up")
+    many = len(keys) if isinstance(keys, Array | np.ndarray) else "no array of"
+    if len(tasks) != many:
+        raise ValueError(f"{len(tasks)} tasks and {many} keys: they must pair up")
     decoder = load_decoder(params)
     max_side = decoder.model.config.max_side
     shapes = [task.target.shape for task in tasks]
@@ -370,8 +372,7 @@ class Population:
         """The arguments of ``_start``: arrays, and static ones."""
         arrays = self.params, self._of_slots(self.key_data), self.members >= 0
         shape = self.tasks.target.shape[1:]
-        static = {"impl": self.impl, "config": self.config, "shape": shape, "mesh": self.mesh}
-        return arrays, static
+        return arrays, dict(impl=self.impl, config=self.config, shape=shape, mesh=self.mesh)
 
     def _fill(self) -> None:
         """Put waiting members into empty slots; without any, halve a batch that is half empty."""

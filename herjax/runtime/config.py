@@ -72,9 +72,13 @@ def check_integer(name: str, value: Any, least: int, most: int = MOST) -> int:
 
 
 def check_function(name: str, value: Any) -> None:
-    """ValueError with ``name`` unless the value can be called."""
+    """ValueError with ``name`` unless the value can be called, and has a hash, as JAX needs it."""
     if not callable(value):
         raise ValueError(f"{name} must be a function, got {told(value)}")
+    try:
+        hash(value)
+    except TypeError:
+        raise ValueError(f"{name} must be hashable, and {told(value)} is not") from None
 
 
 def told(value: Any) -> str:

@@ -86,7 +86,8 @@ def random_task(
       The task, canvases [R, C], and records [max_draws, 6].
     """
     size_key, program_key = jax.random.split(key)
-    height, width = sizes.astype(jnp.int32)[jax.random.randint(size_key, (), 0, sizes.shape[0])]
+    sizes = jnp.asarray(sizes, jnp.int32)
+    height, width = sizes[jax.random.randint(size_key, (), 0, len(sizes))]
     shape = shape or (config.max_side, config.max_side)
     return _task_of_size(program_key, height, width, config, shape)
 
