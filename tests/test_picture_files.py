@@ -124,7 +124,7 @@ def test_the_200_arc_pictures_are_the_first_small_ones_by_id():
         ("a.json", "[1, 2]", "does not hold a grid"),
         ("a.json", "{", "is not JSON"),
         ("a.json", '{"train": []}', "has no part 'train.0.output'"),
-        ("a.json", json.dumps([[1] * 33]), "is 1x33: at most 32x32"),
+        ("a.json", json.dumps([[1] * 33]), "is 1x33: at most 30x30"),
         ("a.txt", "12\n1x\n", r"line 2: rows are digits 0 .. 9, got '1x'"),
         ("a.txt", "12\n-3\n", "line 2: rows are digits"),
         ("a.txt", "", "does not hold a grid"),
@@ -142,7 +142,7 @@ def test_bad_arguments(files):
     with pytest.raises(ValueError, match="is 15x10: not a multiple of 4"):
         herjax.load_picture(files / "five.gif", cell_size=4)
     image(files / "large.png", np.arange(1600).reshape(40, 40) % 9)
-    with pytest.raises(ValueError, match="has 40x40 cells: at most 32x32; make it smaller, or"):
+    with pytest.raises(ValueError, match="has 40x40 cells: at most 30x30; make it smaller, or"):
         herjax.load_picture(files / "large.png")
     with pytest.raises(ValueError, match="has 40x40 cells: at most 20x20"):
         herjax.load_picture(files / "large.png", max_side=20)
