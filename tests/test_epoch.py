@@ -107,3 +107,9 @@ def test_heat_rises_while_too_few_pictures_differ_and_falls_back():
     assert adjust_heat(jnp.float32(1.0), jnp.int32(8), 10, 0.8) == 1.0
     assert adjust_heat(jnp.float32(2.95), jnp.int32(0), 10, 0.8) == 3.0
     assert adjust_heat(jnp.float32(1.0), jnp.int32(0), 10, 0.0) == 1.0
+
+
+def test_the_key_outlives_a_state_that_is_donated(tiny):
+    key = jax.random.key(0)
+    herjax.init_adaptation(tiny.params, CONFIG, key, (3, 3)).key.delete()  # as donation does
+    jax.random.split(key)
