@@ -70,9 +70,8 @@ def check_mesh(mesh: Mesh | None) -> Mesh:
     names = getattr(mesh, "axis_names", ())
     if "data" not in names or not set(names) <= set(AXES):
         raise ValueError(f'mesh must have the axes "data" and "model", or "data", got {told(mesh)}')
-    shape = [mesh.shape.get(name, 1) for name in AXES]
     devices = mesh.devices if mesh.axis_names[0] == "data" else mesh.devices.T
-    return Mesh(devices.reshape(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return make_mesh({name: mesh.shape.get(name, 1) for name in AXES}, devices.flatten().tolist())
 
 
 def platform_of(mesh: Mesh | None) -> str:
