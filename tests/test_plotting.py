@@ -54,7 +54,7 @@ def test_animation_shows_the_target_beside_every_picture(tmp_path, shape, count)
     times = [100 + 10 * i for i in range(count)]
     plotting.animation(tmp_path / "a.gif", target, pictures, words, times)
     palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in PALETTE])
-    cell, header = plotting.cell_size(shape), plotting.HEADER
+    cell, header = plotting.cell_size(shape), plotting.header_height(words)
     headers = set()
     with Image.open(tmp_path / "a.gif") as gif:
         assert getattr(gif, "n_frames", 1) == count
@@ -73,10 +73,18 @@ def test_animation_shows_the_target_beside_every_picture(tmp_path, shape, count)
     assert len(headers) == count  # the words change
 
 
-def test_the_words_of_the_animation_have_room():
-    words = "epoch 200 of 200\ndraw 188 of 188: 100.0 %"
-    wide = plotting.draw_frame(np.zeros((1, 1), int), np.zeros((1, 1), int), words)
-    assert (wide[: plotting.HEADER, -1] == 10).all()  # nothing is cut off at the edge
+@pytest.mark.parametrize(
+    ("side", "words"),
+    [
+        (plotting.PANEL, "epoch 200 of 200\ndraw 188 of 188: 100.0 %"),
+        (plotting.SMALL_PANEL, "epoch 1000 of 1000\nbest attempt: 100.0 %"),
+    ],
+)
+def test_words_have_room(side, words):
+    wide = np.asarray(plotting.draw_panels([np.zeros((1, 1), int)], [words], 1, side))
+    header = wide[: plotting.header_height([words])]
+    assert (header[:, : side // 2] > 10).any()
+    assert (header[:, -1] == 10).all()  # nothing is cut off at the edge
 
 
 def test_pictures_have_the_arc_colours(tmp_path):
@@ -96,3 +104,22 @@ def test_terminal_grid_has_a_line_a_row_and_a_colour_a_cell():
     assert text.plain == "0 2 2 \n9 0 4 "  # without colours still a picture
     styles = [str(span.style) for span in text.spans]
     assert styles == [f"{PALETTE[c]} on {PALETTE[c]}" for c in (0, 2, 2, 9, 0, 4)]
+
+
+def test_best_predictions_are_in_rows_with_borders_and_the_target_last(tmp_path):
+    *pictures, target = RNG.integers(0, 10, (12, 3, 2))
+    words = [f"{i}" for i in range(11)]
+    plotting.best_predictions(tmp_path / "best.png", target, pictures, words)
+    palette = np.array([list(bytes.fromhex(colour[1:])) for colour in PALETTE])
+    cell, header = plotting.SMALL_PANEL // 3, plotting.header_height(words)
+    down, across = header + 3 * cell + plotting.MARGIN, plotting.SMALL_PANEL + plotting.MARGIN
+    with Image.open(tmp_path / "best.png") as image:
+        shown = np.asarray(image.convert("RGB"))
+    assert shown.shape == (2 * down, 10 * across + plotting.MARGIN, 3)
+    for place, picture in enumerate([*pictures, target]):
+        top, left = place // 10 * down + header, place % 10 * across + plotting.MARGIN
+        panel = shown[top : top + 3 * cell, left : left + 2 * cell]
+        assert np.array_equal(panel[cell // 2 :: cell, cell // 2 :: cell], palette[picture])
+        for line in (panel[::cell], panel[:, ::cell], panel[-1], panel[:, -1]):
+            assert (line == 0x55).all()
+        assert (shown[top - header : top, left : left + across] < 100).any()  # words

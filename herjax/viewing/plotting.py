@@ -8,9 +8,7 @@ from functools import cache
 import matplotlib
 import matplotlib.backends.backend_agg  # what saving needs, so that importing this module is enough
 import numpy as np
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from PIL import Image, ImageDraw, ImageFont
 
@@ -18,16 +16,13 @@ from herjax.runtime.files import write_atomically
 from herjax.stats import percent
 from herjax.tasks.palette import PALETTE
 
+# ---- Pictures -----------------------------------------------------------------------------------
 
-def show_picture(axes: matplotlib.axes.Axes, picture: np.ndarray, title: str) -> None:
-    """Draw a picture [R, C] with cell borders."""
-    # One artist with borders: ticks and a grid took four times as long.
-    colours = ListedColormap(PALETTE)
-    axes.pcolormesh(picture, cmap=colours, vmin=0, vmax=10, edgecolors="#555555", linewidth=0.5)
-    axes.set_aspect("equal")
-    axes.invert_yaxis()
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=9)
+PANEL, SMALL_PANEL = 200, 160  # pixels, of a picture's longer side; in rows of more than six
+MARGIN = 12  # pixels
+MAX_PICTURES = 59  # of best_predictions; more are not readable
+GREYS = 16  # from paper to ink, after the ten colours and paper, so that words have smooth edges
+BORDER = len(PALETTE) + 10  # the grey between cells
 
 
 def best_predictions(
@@ -43,35 +38,17 @@ def best_predictions(
     """
     shown = spread(len(pictures), MAX_PICTURES)
     columns = min(len(shown) + 1, 10)
-    rows = -(-(len(shown) + 1) // columns)
-    side = 1.5 if columns > 6 else 2.2  # inches
-    lines = max(text.count("\n") + 1 for text in words)
-    figure = Figure(
-        figsize=(side * columns, (side + 0.1 + 0.16 * lines) * rows),
-        layout=ConstrainedLayoutEngine(h_pad=0.08),  # inches, so that no words touch the edge
-    )
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, place in zip(grid, shown):
-        show_picture(axes, pictures[place], words[place])
-    show_picture(grid[len(shown)], target, "target")
-    for axes in grid[len(shown) + 1 :]:
-        axes.axis("off")
-    save(figure, path)
-
-
-MAX_PICTURES = 59  # of best_predictions; more are not readable
+    panels = [*(pictures[place] for place in shown), target]
+    texts = [*(words[place] for place in shown), "target"]
+    image = draw_panels(panels, texts, columns, SMALL_PANEL if columns > 6 else PANEL, borders=True)
+    data = io.BytesIO()
+    image.save(data, format="PNG")
+    write_atomically(path, data.getvalue())
 
 
 def spread(count: int, most: int) -> np.ndarray:
     """Of ``count`` places at most ``most``, evenly spread, the first and the last included."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
-
-
-# ---- Animation ----------------------------------------------------------------------------------
-
-PANEL = 200  # pixels, of a picture's longer side
-MARGIN, HEADER = 12, 44  # pixels; the header holds two lines of words
-GREYS = 16  # from paper to ink, after the ten colours and paper, so that words have smooth edges
 
 
 def animation(
@@ -90,13 +67,8 @@ def animation(
       words: two lines for each.
       milliseconds: that each stays.
     """
-    grid = [bytes.fromhex(colour[1:]) for colour in PALETTE]
-    greys = [bytes([255 - 255 * i // (GREYS - 1)]) * 3 for i in range(GREYS)]
-    frames = []
-    for picture, text in zip(pictures, words):
-        frame = Image.fromarray(draw_frame(target, picture, text))
-        frame.putpalette(b"".join(grid + greys))
-        frames.append(frame)
+    about = f"target\n{target.shape[0]} x {target.shape[1]} cells"
+    frames = [draw_panels((target, each), (about, text), 2) for each, text in zip(pictures, words)]
     data = io.BytesIO()
     frames[0].save(
         data,
@@ -109,32 +81,49 @@ def animation(
     write_atomically(path, data.getvalue())
 
 
-def cell_size(shape: tuple[int, int]) -> int:
-    """Pixels of a cell of the animation."""
-    return max(PANEL // max(shape), 4)
+def cell_size(shape: tuple[int, ...], side: int = PANEL) -> int:
+    """Pixels of a cell of a picture whose longer side has about so many."""
+    return max(side // max(shape), 4)
 
 
-def draw_frame(target: np.ndarray, picture: np.ndarray, words: str) -> np.ndarray:
-    """Places in the palette, uint8 [height, width]."""
-    cell = cell_size(target.shape)
-    panels = [np.kron(p, np.ones((cell, cell), int)) for p in (target, picture)]
-    height, width = panels[0].shape
-    pitch = max(width, PANEL) + MARGIN  # as wide as the words need
-    canvas = np.full((HEADER + height + MARGIN, 2 * pitch + MARGIN), 10, np.uint8)
+def header_height(words: Sequence[str]) -> int:
+    """Pixels above a picture, for the lines of its words."""
+    return 10 + 17 * max(text.count("\n") + 1 for text in words)
+
+
+def draw_panels(
+    pictures: Sequence[np.ndarray],
+    words: Sequence[str],
+    columns: int,
+    side: int = PANEL,
+    borders: bool = False,
+) -> Image.Image:
+    """Pictures of one shape in rows of so many, words above each; an image with a palette."""
+    cell, header = cell_size(pictures[0].shape, side), header_height(words)
+    height, width = (cell * cells for cells in pictures[0].shape)
+    pitch = header + height + MARGIN, max(width, side) + MARGIN  # as wide as the words need
+    rows = -(-len(pictures) // columns)
+    canvas = np.full((pitch[0] * rows, pitch[1] * columns + MARGIN), 10, np.uint8)
     ink = Image.new("L", canvas.shape[::-1])
     pen = ImageDraw.Draw(ink)
-    titles = (f"target\n{target.shape[0]} x {target.shape[1]} cells", words)
-    for place, (panel, title) in enumerate(zip(panels, titles)):
-        left = MARGIN + place * pitch
-        canvas[HEADER : HEADER + height, left : left + width] = panel
-        pen.text((left, 4), title, fill=255, font=header_font())
-    grey = np.asarray(ink)[:HEADER].astype(int) * (GREYS - 1) // 255
-    canvas[:HEADER] = np.where(grey > 0, len(PALETTE) + grey, canvas[:HEADER])
-    return canvas
+    for place, (picture, text) in enumerate(zip(pictures, words)):
+        row, column = divmod(place, columns)
+        top, left = pitch[0] * row, MARGIN + pitch[1] * column
+        panel = canvas[top + header :, left:][:height, :width]
+        panel[:] = np.kron(picture, np.ones((cell, cell), np.uint8))
+        if borders:
+            panel[::cell] = panel[:, ::cell] = panel[-1] = panel[:, -1] = BORDER
+        pen.text((left, top + 4), text, fill=255, font=words_font())
+    grey = np.asarray(ink) // (256 // GREYS)
+    image = Image.fromarray(np.where(grey > 0, len(PALETTE) + grey, canvas))
+    grid = [bytes.fromhex(colour[1:]) for colour in PALETTE]
+    greys = [bytes([255 - 255 * i // (GREYS - 1)]) * 3 for i in range(GREYS)]
+    image.putpalette(b"".join(grid + greys))
+    return image
 
 
 @cache
-def header_font() -> ImageFont.FreeTypeFont:
+def words_font() -> ImageFont.FreeTypeFont:
     """The font that Matplotlib brings along: the same on every machine."""
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 14)
 
