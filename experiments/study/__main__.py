@@ -60,6 +60,7 @@ def make_table(study: Study, table: Table, docs: pathlib.Path) -> None:
         pages.write_ridges(study, table, docs)
         pages.write_animations(study, table, docs)
     pages.write_page(study, table, SCALE.value, docs)
+    cli.say(f"{table.name}: {len(study.lines(table))} runs, in {docs / table.name}.md")
 
 
 if __name__ == "__main__":

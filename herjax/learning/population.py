@@ -21,6 +21,7 @@ from flax import struct
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from numpy.typing import ArrayLike
 
 from herjax.decoder.model import Decoder
 from herjax.decoder.weights import Pretrained
@@ -39,14 +40,14 @@ from herjax.learning.room import SLOTS_OF, check_room
 from herjax.runtime.config import check_function, check_integer
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import check_mesh, platform_of, replicated, state_shardings
-from herjax.tasks.task import Task, canvas_side, check_size, pad_task
+from herjax.tasks.task import Task, canvas_side, check_size, make_task, pad_task
 
 CHUNK = 8  # most epochs between two looks at who has ended
 
 
 def adapt_population(
     params: Pretrained | dict | None,
-    tasks: Sequence[Task],
+    tasks: Sequence[Task | ArrayLike],
     keys: Array,
     *,
     config: AdaptConfig | None = None,
@@ -59,11 +60,10 @@ def adapt_population(
 
     Args:
       params: as for ``herjax.adapt``.
-      tasks: M tasks as from ``make_task``, of any canvas shapes; repeat one for several seeds.
+      tasks: M pictures as for ``make_task``, or tasks made by it; repeat one for several seeds.
       keys: PRNG keys [M]; ``jax.random.key(seed)`` gives the member what ``adapt`` does.
       config, learner: of all members, as for ``herjax.adapt``.
-      mesh: of the devices to use, with the axes "data", which splits the members, and perhaps
-        "model", which splits the decoder; all devices on "data" if None.
+      mesh: its axis "data" splits the members, "model" the decoder; None: all devices on "data".
       slots: how many members are there at a time; 0: what suits the devices.
       vectorize: whether a device runs its members as one batch; None: not on CPUs.
 
@@ -83,7 +83,8 @@ def adapt_population(
         raise ValueError(f"{len(tasks)} tasks and {many} keys: they must pair up")
     decoder = load_decoder(params)
     max_side = decoder.model.config.max_side
-    shapes = [task.target.shape for task in tasks]
+    made = [task if isinstance(task, Task) else make_task(task) for task in tasks]
+    shapes = [task.target.shape for task in made]
     for shape in shapes:
         check_size(shape, max_side)
     mesh = check_mesh(mesh)
@@ -92,7 +93,7 @@ def adapt_population(
     for members in by_canvas(shapes, max_side):
         population = Population(
             decoder,
-            [tasks[i] for i in members],
+            [made[i] for i in members],
             keys[np.array(members)],
             config,
             learner=learner,
@@ -104,8 +105,8 @@ def adapt_population(
             for advance in population.advance(CHUNK):
                 if advance.ended is not None:
                     i = members[advance.member]
-                    results[i] = population.result(advance)._replace(task=tasks[i])
-    return [results[i] for i in range(len(tasks))]
+                    results[i] = population.result(advance)._replace(task=made[i])
+    return [results[i] for i in range(len(made))]
 
 
 def by_canvas(shapes: Sequence[tuple[int, ...]], max_side: int) -> list[list[int]]:
@@ -274,9 +275,8 @@ class Population:
         platform = platform_of(self.mesh)
         self.model = pretrained.model.clone(platform=platform)
         self.vectorize = platform != "cpu" if vectorize is None else vectorize
-        self.params = jax.device_put(
-            pretrained.params, state_shardings(self.mesh, pretrained.params)
-        )
+        shardings = state_shardings(self.mesh, pretrained.params)
+        self.params = jax.device_put(pretrained.params, shardings)
         self.shapes = [task.target.shape for task in tasks]
         max_side = pretrained.model.config.max_side
         side = max(canvas_side(shape, max_side) for shape in self.shapes)

@@ -254,5 +254,10 @@ CASES = [
         lambda: herjax.adapt_population(None, [herjax.make_task(GRID)], []),
         "they must pair up",
     ),
+    case(
+        "pictures of a population, one of no rows",
+        lambda: herjax.adapt_population(None, [GRID, "chick"], jax.random.split(jax.random.key(0))),
+        "target does not hold a grid",
+    ),
     Case("seeds of every kind of integer", AREA, _seeds),
 ]
