@@ -147,9 +147,13 @@ def accuracy_distribution(
     epochs = len(accuracies)
     few = epochs <= 5
     height = 1.2 + (1.3 if few else 0.35) * epochs
-    figure = Figure(figsize=(7, min(height, 30)), layout="constrained")
-    axes = figure.subplots()
+    width, height = 7.0, min(height, 30)
+    figure = Figure(figsize=(width, height))
     with_children = any(len(children) for _, children in accuracies)
+    # Inches around the axes. A layout that Matplotlib finds itself draws everything twice.
+    left, right, bottom, top = 0.6, 0.2, 0.5, 0.4 if with_children else 0.1
+    box = left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height
+    axes = figure.add_axes(box)
     for epoch, parts in enumerate(accuracies):
         single = matplotlib.colormaps["viridis"](epoch / max(epochs - 1, 1))
         colours = (ATTEMPTS, CHILDREN) if with_children or few else (single,)
@@ -160,7 +164,7 @@ def accuracy_distribution(
     if with_children:
         marks = [Patch(color=colour, alpha=0.7) for colour in (ATTEMPTS, CHILDREN)]
         names = ["attempts: sampled", "children: with draws of others, without needless ones"]
-        figure.legend(marks, names, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+        figure.legend(marks, names, loc="upper right", ncols=2, frameon=False, fontsize=9)
     save(figure, path)
 
 
