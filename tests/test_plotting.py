@@ -46,6 +46,21 @@ def test_attempts_and_children_have_their_colours(tmp_path):
         assert (middle.min(axis=2) < 0.95).mean() > 0.03  # no blank sheet
 
 
+@pytest.mark.parametrize("epochs", [2, 9])
+def test_ridges_stand_where_the_accuracies_are_the_first_on_top(tmp_path, epochs):
+    places = np.linspace(0.4, 0.9, epochs)
+    accuracies = [(np.full(12, place), np.zeros(0)) for place in places]
+    plotting.accuracy_distribution(tmp_path / "a.png", accuracies)
+    with Image.open(tmp_path / "a.png") as image:
+        pixels = np.asarray(image).astype(int)[plotting.HEAD : -plotting.FOOT]
+    down, across = (pixels[..., 2] - pixels[..., 0] > 100).nonzero()  # blue
+    middles = plotting.LEFT + plotting.AXIS * places
+    tops = [down[abs(across - middle) < 9].min() for middle in middles]
+    assert (np.diff(tops) > 20).all()
+    away = abs(across[:, None] - middles).min(axis=1) > 45  # three times what smooths them
+    assert not away[across > middles[0]].any()
+
+
 @pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("shape", [(3, 5), (12, 2)])
 def test_animation_shows_the_target_beside_every_picture(tmp_path, shape, count):

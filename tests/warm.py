@@ -13,7 +13,7 @@ import sys
 import traceback
 
 # No module that defines flags of a command: it runs as __main__.
-WANTED = ("commands.live_view", "commands.summary", "learning.pretraining", "viewing.plotting")
+WANTED = ("commands.live_view", "commands.summary", "learning.pretraining")
 
 
 def run(module, arguments):

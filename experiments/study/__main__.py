@@ -8,7 +8,6 @@ import pathlib
 import jax
 from absl import flags
 
-from experiments.study import pages
 from experiments.study.run import Study
 from experiments.study.tables import SCALES, Table, tables
 from herjax.commands import cli
@@ -54,6 +53,10 @@ def main(_):
 
 def make_table(study: Study, table: Table, docs: pathlib.Path) -> None:
     """Make the runs of a table and its page, as the flags say."""
+    try:
+        from experiments.study import pages
+    except ModuleNotFoundError as error:
+        raise ValueError(f"the study needs {error.name}: pip install herjax[study]") from None
     if not RENDER_ONLY.value:
         study.make(table)
     if AGAIN.value and table.baseline == "hindsight":

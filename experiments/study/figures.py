@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator
 from experiments.study.report import Line, Shown, gather, runs_of
 from herjax.runtime.files import write_atomically
 from herjax.stats import unsolved_share
-from herjax.viewing.plotting import draw_ridge, spread
+from herjax.viewing.plotting import density, spread
 
 # After Wong (2011, doi 10.1038/nmeth.1618), for any colour vision; darker, so that names in these
 # colours can be read on white. Neighbours differ in the style, too.
@@ -185,7 +185,10 @@ def ridges(ours: np.ndarray, rival: np.ndarray, names: tuple[str, str]) -> Figur
     for axes, accuracies, name, colour in zip(panels, (ours, rival), names, COLOURS[1:]):
         for level, epoch in enumerate(chosen):
             if epoch < len(accuracies):
-                draw_ridge(axes, 100 * accuracies[epoch], -level, colour, 0, few=False)
+                x, height = density(accuracies[epoch])
+                x, y = 100 * x, 1.8 * height - level
+                axes.fill_between(x, -level, y, color=colour, alpha=0.8, zorder=level)
+                axes.plot(x, y, color="white", linewidth=0.8, zorder=level)
         for artist in (*axes.collections, *axes.lines):
             artist.set_rasterized(True)  # 400 points a ridge are a heavy file
         axes.set_title(f"{name}, {len(accuracies)} epochs", fontsize=FONT + 1, color=INK)

@@ -5,11 +5,9 @@ killed, the same command continues where it was.
 """
 
 import hashlib
-import importlib
 import logging
 import pathlib
 import signal
-import threading
 import time
 from collections.abc import Iterator
 
@@ -263,19 +261,12 @@ def run(
     """Adapt all members, canvas by canvas; -> how many ended or were shortened now."""
     done = {i for i, member in enumerate(members) if has_ended(member)}
     view, stopwatch = LiveView(members, config, len(done)), cli.Stopwatch()
-    # Matplotlib takes most of a second to import: meanwhile XLA compiles, or runs an epoch.
-    plotting = "herjax.viewing.plotting"
-    importing = threading.Thread(target=importlib.import_module, args=[plotting], daemon=True)
-    if len(done) < len(members):
-        importing.start()
     with Writer() as writer:
         with view:
             for group in groups_left(workdir, members, done, decoder, config, mesh):
                 run_group(group, lock, writer, view, stopwatch)
                 if view.ended + len(done) < len(members):
                     program_cache.clear()  # no other canvas needs these programs
-        if importing.is_alive():
-            importing.join()  # it parses Python, too: python/cpython#106905
         epochs = SHORTEN.value
         shortened = shorten_all(members, epochs, lock, writer, view.console) if epochs else 0
         if len(members) > 1:

@@ -29,7 +29,7 @@ from herjax.runtime import processes
 from herjax.runtime.files import write_atomically
 from herjax.tasks.metrics import least_draws
 from herjax.tasks.suite import Picture
-from herjax.viewing import story
+from herjax.viewing import plotting, story
 from herjax.viewing.report import make_report
 
 RETRY, PATIENCE = 10.0, 60.0  # seconds, see Writer
@@ -204,8 +204,6 @@ def write_figures(
     member: Member, result: Result, history: EpochMetrics, config: AdaptConfig
 ) -> None:
     """best_predictions.png, adaptation.gif and accuracy_distribution.png."""
-    from herjax.viewing import plotting  # by now imported, see her_adapt
-
     rows = {"sampled": config.sampled, "kept": config.kept}
     folder, picture = member.folder, member.picture
     best_of_epochs = story.highlights(picture, history, **rows)

@@ -1,15 +1,12 @@
 """Figures. Never imports jax."""
 
 import io
+import math
 import pathlib
 from collections.abc import Sequence
 from functools import cache
 
-import matplotlib
-import matplotlib.backends.backend_agg  # what saving needs, so that importing this module is enough
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from PIL import Image, ImageDraw, ImageFont
 
 from herjax.runtime.files import write_atomically
@@ -41,9 +38,7 @@ def best_predictions(
     panels = [*(pictures[place] for place in shown), target]
     texts = [*(words[place] for place in shown), "target"]
     image = draw_panels(panels, texts, columns, SMALL_PANEL if columns > 6 else PANEL, borders=True)
-    data = io.BytesIO()
-    image.save(data, format="PNG")
-    write_atomically(path, data.getvalue())
+    save(image, path)
 
 
 def spread(count: int, most: int) -> np.ndarray:
@@ -123,14 +118,17 @@ def draw_panels(
 
 
 @cache
-def words_font() -> ImageFont.FreeTypeFont:
-    """The font that Matplotlib brings along: the same on every machine."""
-    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 14)
+def words_font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The one that Pillow brings along: the same on every machine."""
+    return ImageFont.load_default(14)
 
 
 # ---- Accuracies ---------------------------------------------------------------------------------
 
 ATTEMPTS, CHILDREN = "#0067c0", "#e07b1a"
+LEFT, AXIS, RIGHT = 66, 684, 20  # pixels: before the axis, its length, and behind it
+HEAD, TALLEST, FOOT = 40, 3000, 55  # pixels: above the ridges, most of them, and below
+SMOOTH = 3  # edges are drawn so many times as large
 
 
 def accuracy_distribution(
@@ -146,65 +144,85 @@ def accuracy_distribution(
     """
     epochs = len(accuracies)
     few = epochs <= 5
-    height = 1.2 + (1.3 if few else 0.35) * epochs
-    width, height = 7.0, min(height, 30)
-    figure = Figure(figsize=(width, height))
-    with_children = any(len(children) for _, children in accuracies)
-    # Inches around the axes. A layout that Matplotlib finds itself draws everything twice.
-    left, right, bottom, top = 0.6, 0.2, 0.5, 0.4 if with_children else 0.1
-    box = left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height
-    axes = figure.add_axes(box)
+    pitch = 143 if few else min(38, TALLEST / epochs)  # pixels from one ridge to the next
+    peak = (0.7 if few else 1.8) * pitch  # many ridges overlap, few have room
+    first = HEAD + peak + 20
+    floor = first + pitch * (epochs - 1) + (40 if few else 12)
+    image = Image.new("RGB", (LEFT + AXIS + RIGHT, round(floor) + FOOT), "white")
+    pen, font = ImageDraw.Draw(image), words_font()
+    for right in range(0, 101, 20):
+        x = LEFT + AXIS * right / 100
+        pen.line([(x, HEAD), (x, floor + 5)], "#cccccc")
+        pen.text((x, floor + 9), f"{right}", "black", font, "mt")
     for epoch, parts in enumerate(accuracies):
-        single = matplotlib.colormaps["viridis"](epoch / max(epochs - 1, 1))
-        colours = (ATTEMPTS, CHILDREN) if with_children or few else (single,)
-        for place, (values, colour) in enumerate(zip(parts, colours)):
-            if len(values):
-                draw_ridge(axes, 100 * values, -epoch, colour, place, few)
-    draw_axes(axes, epochs, few)
-    if with_children:
-        marks = [Patch(color=colour, alpha=0.7) for colour in (ATTEMPTS, CHILDREN)]
-        names = ["attempts: sampled", "children: with draws of others, without needless ones"]
-        figure.legend(marks, names, loc="upper right", ncols=2, frameon=False, fontsize=9)
-    save(figure, path)
+        base = first + pitch * epoch
+        for place, (values, colour) in enumerate(zip(parts, (ATTEMPTS, CHILDREN))):
+            if not len(values):
+                continue
+            draw_ridge(image, values, colour, base, peak)
+            if few:
+                draw_strokes(image, values, colour, base + 7 + 13 * place)
+                best = f"best {('attempt', 'child')[place]} {percent(values.max())}"
+                pen.text((LEFT + 8, base - peak + 26 * place), best, colour, font, "lm")
+        if epoch % max(epochs // 30, 1) == 0:
+            pen.line([(LEFT - 5, base), (LEFT, base)], "black")
+            pen.text((LEFT - 9, base), f"{epoch + 1}", "black", font, "rm")
+    pen.rectangle([LEFT, HEAD, LEFT + AXIS + 4, floor], outline="black")
+    pen.text((LEFT + AXIS / 2, floor + 30), "pixels right, %", "black", font, "mt")
+    pen.text((LEFT - 9, HEAD), "epoch", "black", font, "rm")
+    pen.text((LEFT, 10), "attempts: sampled", ATTEMPTS, font)
+    if any(len(children) for _, children in accuracies):
+        words = "children: with draws of others, without needless ones"
+        pen.text((LEFT + AXIS, 10), words, CHILDREN, font, "ra")
+    save(image, path)
 
 
 def draw_ridge(
-    axes: matplotlib.axes.Axes, values: np.ndarray, base: float, colour, place: int, few: bool
+    image: Image.Image, values: np.ndarray, colour: str, base: float, peak: float
 ) -> None:
-    """The density of percentages, smoothed by 1.5, above ``base``; its top is always as high."""
-    x = np.linspace(0, 100, 401)
-    density = np.exp(-0.5 * ((x[:, None] - values) / 1.5) ** 2).mean(axis=1)
-    scale = 0.7 if few else 1.8  # many ridges overlap, few have room
-    y = base + scale * density / max(density.max(), 1e-9)
-    axes.fill_between(x, base, y, color=colour, alpha=0.6 if few else 0.8, zorder=-base)
-    axes.plot(x, y, color="white", linewidth=0.8, zorder=-base)
-    if few:
-        strokes = base - 0.05 - 0.09 * place
-        axes.vlines(values, strokes - 0.07, strokes, color=colour, linewidth=1)
-        name = ("attempt", "child")[place]
-        axes.annotate(
-            f"best {name} {percent(values.max() / 100)}",
-            (0.01, base + 0.6 - 0.18 * place),
-            xycoords=("axes fraction", "data"),
-            color=colour,
-            fontsize=9,
-        )
+    """The density of fractions above ``base``; its top is always as high."""
+    x, height = density(values)
+    line = list(zip(LEFT + AXIS * x, base - peak * height))
+    paint(image, colour, [[(LEFT, base), *line, (LEFT + AXIS, base)]], opacity=0.65)
+    paint(image, "white", [line], width=1.2)
 
 
-def draw_axes(axes: matplotlib.axes.Axes, epochs: int, few: bool) -> None:
-    """Ticks and names of a ridge plot."""
-    step = max(epochs // 30, 1)
-    axes.set_yticks(-np.arange(0, epochs, step), [str(e + 1) for e in range(0, epochs, step)])
-    axes.set_ylim(-epochs + 0.7 if few else None, 0.85 if few else None)
-    axes.set_xlim(0, 100.5)  # so that a stroke at 100 is whole
-    axes.set_xlabel("pixels right, %")
-    axes.set_ylabel("epoch")
-    axes.grid(axis="x", color="#cccccc", linewidth=0.5)
-    axes.set_axisbelow(True)
+def density(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of fractions: places 0 .. 1, and how dense they are there, smoothed by 0.015, at most 1."""
+    x = np.linspace(0, 1, 401)
+    height = np.exp(-0.5 * ((x[:, None] - values) / 0.015) ** 2).mean(axis=1)
+    return x, height / max(height.max(), 1e-9)
 
 
-def save(figure: Figure, path: pathlib.Path) -> None:
-    """Write a PNG, atomically and without a date, so that equal figures are equal files."""
+def draw_strokes(image: Image.Image, values: np.ndarray, colour: str, top: float) -> None:
+    """A stroke for each fraction."""
+    places = LEFT + AXIS * values
+    paint(image, colour, [[(x, top), (x, top + 10)] for x in places], width=1.5)
+
+
+def paint(
+    image: Image.Image,
+    colour: str,
+    shapes: Sequence[Sequence[Sequence[float]]],
+    width: float = 0.0,
+    opacity: float = 1.0,
+) -> None:
+    """Polygons of points (x, y), in pixels; with a width, lines. Their edges are smooth."""
+    heights = [y for points in shapes for _, y in points]
+    top, bottom = math.floor(min(heights)) - 1, math.ceil(max(heights)) + 1
+    mask = Image.new("L", (SMOOTH * image.width, SMOOTH * (bottom - top)))
+    pen = ImageDraw.Draw(mask)
+    for points in shapes:
+        scaled = [(SMOOTH * x, SMOOTH * (y - top)) for x, y in points]
+        if width:
+            pen.line(scaled, 255, round(SMOOTH * width))
+        else:
+            pen.polygon(scaled, 255)
+    image.paste(colour, (0, top), mask.reduce(SMOOTH).point(lambda value: value * opacity))
+
+
+def save(image: Image.Image, path: pathlib.Path) -> None:
+    """Write a PNG, atomically."""
     data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=110, metadata={"Software": None})
+    image.save(data, format="PNG")
     write_atomically(path, data.getvalue())
