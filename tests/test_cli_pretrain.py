@@ -1,6 +1,8 @@
 """python -m experiments.pretrain"""
 
 import json
+import pathlib
+import re
 import signal
 import time
 
@@ -15,8 +17,11 @@ def test_pretraining_stopped_and_continued_ends_the_same(tmp_path):
     arguments = ["--preset=tiny", "--size_limits=36", "--snapshots=", "--log_every=1"]
     arguments += ["--eval_tasks=4", "--final_eval_tasks=4", "--model.layers=1"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    code, _, err = run_quickly("pretrain", *arguments, f"--workdir={whole}")
+    code, out, err = run_quickly("pretrain", *arguments, f"--workdir={whole}")
     assert code == 0, err
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    units = re.search(r"\b(amx|avx512)_bf16\b", cpuinfo.read_text() if cpuinfo.exists() else "")
+    assert ("--model.dtype=bfloat16" in out) == bool(units)
 
     process = start("pretrain", *arguments, f"--workdir={parts}")
     deadline = time.monotonic() + 200
@@ -33,6 +38,7 @@ def test_pretraining_stopped_and_continued_ends_the_same(tmp_path):
     code, out, err = run_quickly("pretrain", *arguments, f"--workdir={parts}")
     assert code == 0, err
     assert "resuming at step" in out
+    assert "bfloat16" not in out  # that was said
     name = "model/model.safetensors"
     assert (parts / name).read_bytes() == (whole / name).read_bytes()
     assert without_times(parts / "metrics.jsonl") == without_times(whole / "metrics.jsonl")

@@ -164,6 +164,7 @@ def accuracy_distribution(
                 draw_strokes(image, values, colour, base + 7 + 13 * place)
                 best = f"best {('attempt', 'child')[place]} {percent(values.max())}"
                 pen.text((LEFT + 8, base - peak + 26 * place), best, colour, font, "lm")
+        pen.line([(LEFT, base), (LEFT + AXIS, base)], "#bbbbbb")
         if epoch % max(epochs // 30, 1) == 0:
             pen.line([(LEFT - 5, base), (LEFT, base)], "black")
             pen.text((LEFT - 9, base), f"{epoch + 1}", "black", font, "rm")
