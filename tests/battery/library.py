@@ -255,6 +255,11 @@ CASES = [
         "they must pair up",
     ),
     case(
+        "a Picture, not its target",
+        lambda: herjax.adapt(herjax.pictures()["chick"]),
+        "target is a Picture: give its target, and its input",
+    ),
+    case(
         "pictures of a population, one of no rows",
         lambda: herjax.adapt_population(None, [GRID, "chick"], jax.random.split(jax.random.key(0))),
         "target does not hold a grid",
