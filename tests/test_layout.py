@@ -96,6 +96,11 @@ def test_the_library_loads_no_command_line():
             assert "absl" not in set(imported(path)), f"{path.name} imports absl"
 
 
+def test_the_library_does_without_matplotlib():
+    for path in PACKAGE.rglob("*.py"):
+        assert "matplotlib" not in set(imported(path)), path.name
+
+
 @pytest.mark.parametrize(
     ("name", "needs"), [("viewing.plotting", "numpy"), ("runtime.xla_flags", "os")]
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 
@@ -22,7 +23,7 @@ from experiments.study.tables import (
 from herjax.commands.flags import FUNCTIONS
 from herjax.learning.config import AdaptConfig
 from herjax.tasks.suite import pictures, tuning_pictures
-from tests.command_line import run_quickly
+from tests.command_line import run_quickly, start
 
 PLAIN = AdaptConfig.plain(programs=(4,), minibatch=2, max_draws=4)
 
@@ -186,3 +187,13 @@ def test_bad_input_is_one_line(argument, words, tmp_path):
     assert code in (1, 2)
     assert words in out + err
     assert not (tmp_path / "lines").exists()
+
+
+def test_without_matplotlib_the_study_says_what_it_needs(tmp_path):
+    (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError(name='matplotlib')\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    arguments = ["--table=her", "--render_only", f"--workdir={tmp_path / 'lines'}"]
+    process = start("study", *arguments, environment=environment)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert err == "error: the study needs Matplotlib: pip install herjax[study]\n"

@@ -56,7 +56,9 @@ def make_table(study: Study, table: Table, docs: pathlib.Path) -> None:
     try:
         from experiments.study import pages
     except ModuleNotFoundError as error:
-        raise ValueError(f"the study needs {error.name}: pip install herjax[study]") from None
+        if error.name != "matplotlib":
+            raise
+        raise ValueError("the study needs Matplotlib: pip install herjax[study]") from None
     if not RENDER_ONLY.value:
         study.make(table)
     if AGAIN.value and table.baseline == "hindsight":

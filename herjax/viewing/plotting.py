@@ -5,6 +5,7 @@ import math
 import pathlib
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -64,16 +65,8 @@ def animation(
     """
     about = f"target\n{target.shape[0]} x {target.shape[1]} cells"
     frames = [draw_panels((target, each), (about, text), 2) for each, text in zip(pictures, words)]
-    data = io.BytesIO()
-    frames[0].save(
-        data,
-        format="GIF",
-        save_all=True,
-        append_images=frames[1:],
-        duration=list(milliseconds),
-        loop=0,
-    )
-    write_atomically(path, data.getvalue())
+    times = list(milliseconds)
+    save(frames[0], path, save_all=True, append_images=frames[1:], duration=times, loop=0)
 
 
 def cell_size(shape: tuple[int, ...], side: int = PANEL) -> int:
@@ -222,8 +215,8 @@ def paint(
     image.paste(colour, (0, top), mask.reduce(SMOOTH).point(lambda value: value * opacity))
 
 
-def save(image: Image.Image, path: pathlib.Path) -> None:
-    """Write a PNG, atomically."""
+def save(image: Image.Image, path: pathlib.Path, **options: Any) -> None:
+    """Write a PNG or GIF, atomically."""
     data = io.BytesIO()
-    image.save(data, format="PNG")
+    image.save(data, format=path.suffix[1:], **options)
     write_atomically(path, data.getvalue())
