@@ -26,6 +26,7 @@ from herjax.learning.hindsight import hindsight
 from herjax.learning.learner import Learner, Update, make_optimizer, program_log_probs
 from herjax.learning.population import adapt_population
 from herjax.learning.presets import PretrainConfig
+from herjax.learning.pretraining import pretrain
 from herjax.learning.recombination import recombine
 from herjax.learning.selection import (
     order_reversed,
@@ -90,6 +91,7 @@ __all__ = [
     "pass_at_k",
     "pictures",
     "pixel_accuracy",
+    "pretrain",
     "program_log_probs",
     "prune",
     "random_task",

@@ -43,15 +43,17 @@ def _warm(number=0):
     return process
 
 
-def run_quickly(module, *arguments, number=0):
+def run_quickly(module, *arguments, number=0, where=ROOT):
     """As ``run``, in a fork of a process that has imported herjax: for commands that soon end.
 
-    Commands that run at the same time are forks of different processes, by ``number``.
+    Commands that run at the same time are forks of different processes, by ``number``. ``where`` is
+    the folder to run it in.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = [f"{folder}/out", f"{folder}/err"]
         process = _warm(number)
-        process.stdin.write(json.dumps([module, [*map(str, arguments)], *files]) + "\n")
+        order = [module, [*map(str, arguments)], str(where), *files]
+        process.stdin.write(json.dumps(order) + "\n")
         process.stdin.flush()
         code = int(process.stdout.readline())
         return code, *(pathlib.Path(file).read_text() for file in files)

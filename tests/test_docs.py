@@ -48,7 +48,8 @@ def test_commands_are_modules(page):
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if CODE.search(p.read_text())], ids=relative)
-def test_python_runs(page):
+def test_python_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for code in CODE.findall(page.read_text()):
         names = {}
         exec(compile(code, relative(page), "exec"), names)

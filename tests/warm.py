@@ -1,8 +1,8 @@
 """Runs commands in forks of a process that has imported everything: python -m tests.warm
 
-A line of JSON on standard input is a module of ``experiments``, its arguments, and the files for
-standard output and error; a line of output is the return code. JAX has not started before the fork,
-so a command finds what it finds in a process of its own, a second sooner.
+A line of JSON on standard input is a module of ``experiments``, its arguments, the folder to run it
+in, and the files for standard output and error; a line of output is the return code. JAX has not
+started before the fork, so a command finds what it finds in a process of its own, a second sooner.
 """
 
 import importlib
@@ -35,11 +35,12 @@ def main():
     for name in WANTED:
         importlib.import_module(f"herjax.{name}")
     for line in sys.stdin:
-        module, arguments, *files = json.loads(line)
+        module, arguments, folder, *files = json.loads(line)
         child = os.fork()
         if not child:
             for stream, path in enumerate(files, start=1):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+            os.chdir(folder)
             run(module, arguments)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 

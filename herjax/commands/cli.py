@@ -18,6 +18,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from herjax.commands.door import fail, parse
+from herjax.commands.flags import is_of_own
 from herjax.runtime import processes, program_cache, records, xla_flags
 from herjax.runtime.checkpoint import CheckpointError
 from herjax.runtime.files import write_atomically
@@ -305,6 +306,8 @@ def run(main, positional: bool = False) -> None:
         except (MemoryError, RecursionError, jax.errors.JaxRuntimeError) as error:
             fail(f"{type(error).__name__}: {error}".splitlines()[0])
         except (CheckpointError, ProcessError, ValueError, OSError, FloatingPointError) as error:
+            if is_of_own(error):
+                raise  # its author wants to see where
             fail((str(error) or repr(error)).splitlines()[0])
 
     app.run(guarded, flags_parser=parse)

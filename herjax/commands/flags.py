@@ -1,8 +1,14 @@
 """Frozen dataclasses as command-line flags with dotted names: ``--model.width=128``."""
 
 import dataclasses
+import hashlib
+import importlib
 import inspect
+import os
+import pathlib
 import re
+import sys
+import traceback
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +18,13 @@ from absl import flags
 from herjax.dsl.canonical import canonical_program, program_as_said, pruned_program
 from herjax.learning import rivals, selection
 from herjax.learning.hindsight import hindsight
+from herjax.runtime.config import check_function
+from herjax.tasks.random import random_program
 
 flags.disclaim_key_flags()  # they are those of the module that calls, for its --help
 
-# The functions that a field may hold, and the learners, by their names on the command line.
+# The functions that a field may hold, and the learners, by their names on the command line. What a
+# user has written comes to them by ``function_named``.
 FUNCTIONS: dict[str, dict[str, Callable]] = {
     "learner": {
         "hindsight": hindsight,
@@ -44,6 +53,7 @@ FUNCTIONS: dict[str, dict[str, Callable]] = {
         "best": selection.select_best,
         "diverse": selection.select_diverse,
     },
+    "program": {"uniform": random_program},
     "order": {
         "sorted": selection.order_sorted,
         "shuffled": selection.order_shuffled,
@@ -73,11 +83,84 @@ def define_flags(config: Any, prefix: str = "", values: flags.FlagValues = flags
             flags.DEFINE_float(name, None, f"{text} Default {value}.", flag_values=values)
         elif callable(value):
             text = f"{text} Default {name_of(value, field.name)}."
-            flags.DEFINE_enum(name, None, list(FUNCTIONS[field.name]), text, flag_values=values)
+            define_function(name, None, text, values)
         else:
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             text = f"{text} Default {shown}." if shown else text
             flags.DEFINE_string(name, None, text, flag_values=values)
+
+
+class _FunctionParser(flags.ArgumentParser[str]):
+    """The name of a known function, or module:function."""
+
+    def __init__(self, known: str):
+        self._known = known
+
+    def parse(self, argument: str) -> str:
+        if argument not in self._known.split("|") and not re.fullmatch(r"[\w.]+:\w+", argument):
+            raise ValueError(f"value should be one of <{self._known}|MODULE:FUNCTION>")
+        return argument
+
+
+def define_function(
+    name: str, default: str | None, text: str, values: flags.FlagValues = flags.FLAGS
+) -> flags.FlagHolder:
+    """Define a flag for the name of one of FUNCTIONS, or of one of the user's own."""
+    known = "|".join(FUNCTIONS[_field(name)])
+    text = f"<{known}|MODULE:FUNCTION>: {text}"
+    return flags.DEFINE(_FunctionParser(known), name, default, text, flag_values=values)
+
+
+def function_named(flag: str, name: str) -> Callable:
+    """The function that a flag names; one of the user's own is in FUNCTIONS from then on.
+
+    Modules are looked for in the current folder, too.
+
+    Raises:
+      ValueError: if there is no such module or function.
+    """
+    known = FUNCTIONS[_field(flag)]
+    if name not in known:
+        module, _, function = name.partition(":")
+        if not {"", os.getcwd()} & set(sys.path):  # console scripts leave it out
+            sys.path.insert(0, os.getcwd())
+        try:
+            found = getattr(importlib.import_module(module), function, None)
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(f"{error.name}."):
+                raise  # what the module itself lacks
+            raise ValueError(f"--{flag}={name}: there is no module {error.name}") from None
+        if found is None:
+            raise ValueError(f"--{flag}={name}: {module} has no function {function}")
+        check_function(f"--{flag}", found)
+        if not getattr(sys.modules[module], "__file__", None):
+            raise ValueError(f"--{flag}={name}: {module} has no file to tell it by")
+        known[name] = found
+    return known[name]
+
+
+def _field(flag: str) -> str:
+    return flag.rpartition(".")[2]
+
+
+def _own_files() -> dict[str, str]:
+    """The files of the user's modules that hold functions named so far, by the modules' names."""
+    named = sorted({name for known in FUNCTIONS.values() for name in known if ":" in name})
+    modules = [sys.modules[name.partition(":")[0]] for name in named]
+    return {module.__name__: module.__file__ for module in modules if module.__file__}
+
+
+def own_code() -> dict[str, dict[str, str]]:
+    """For run.json: the sha256 of these files, by modules; nothing if there are none."""
+    read = {name: pathlib.Path(file).read_bytes() for name, file in _own_files().items()}
+    found = {name: hashlib.sha256(data).hexdigest() for name, data in read.items()}
+    return {"modules_sha256": found} if found else {}
+
+
+def is_of_own(error: BaseException) -> bool:
+    """Was it raised in, or through, one of these files?"""
+    frames = traceback.walk_tb(error.__traceback__)
+    return not {frame.f_code.co_filename for frame, _ in frames}.isdisjoint(_own_files().values())
 
 
 def _attributes(config: Any) -> dict[str, str]:
@@ -103,7 +186,7 @@ def read_flags(config: Any, values: flags.FlagValues, prefix: str = "") -> Any:
             if isinstance(value, tuple):
                 given = _parse_tuple(name, given, field.type)
             elif callable(value):
-                given = FUNCTIONS[field.name][given]
+                given = function_named(name, given)
             changes[field.name] = given
     return dataclasses.replace(config, **changes)
 

@@ -17,7 +17,14 @@ from absl import flags
 
 import herjax
 from herjax.commands import cli, events
-from herjax.commands.flags import FUNCTIONS, define_flags, read_flags, to_json
+from herjax.commands.flags import (
+    define_flags,
+    define_function,
+    function_named,
+    own_code,
+    read_flags,
+    to_json,
+)
 from herjax.commands.group import Group
 from herjax.commands.live_view import LiveView
 from herjax.commands.member import Member, Writer, write_files
@@ -98,11 +105,10 @@ PLAIN = flags.DEFINE_bool(
     False,
     "Plain HER: no recombination, and the settings that were best without it.",
 )
-LEARNER = flags.DEFINE_enum(
+LEARNER = define_function(
     "learner",
     "hindsight",
-    list(FUNCTIONS["learner"]),
-    "What changes the weights in an epoch: hindsight, or one of its rivals.",
+    "What changes the weights in an epoch: hindsight, one of its rivals, or a function of yours.",
 )
 define_flags(AdaptConfig())
 flags.adopt_module_key_flags(cli)  # into --help
@@ -140,7 +146,7 @@ def make_population(
         [herjax.make_task(m.picture.target, m.picture.input, side) for m in members],
         jax.random.wrap_key_data(jax.device_put(np.stack(keys))),
         config,
-        learner=FUNCTIONS["learner"][LEARNER.value],
+        learner=function_named("learner", LEARNER.value),
         mesh=mesh,
         slots=SLOTS.value,
     )
@@ -247,6 +253,7 @@ def describe_run(
         "dtype": decoder.model.config.dtype,
         "learner": LEARNER.value,
         "config": to_json(config),
+        **own_code(),
     }
 
 
@@ -308,6 +315,7 @@ def main(_):
         list_tasks()
         return
     config = read_flags(AdaptConfig.plain() if PLAIN.value else AdaptConfig(), flags.FLAGS)
+    function_named("learner", LEARNER.value)  # a wrong name is told before anything is begun
     events.require_tensorboard()
     is_set = TASK.value == "all" or TASK.value in TASK_SETS
     many = SEEDS.value > 1 or is_set or "," in TASK.value

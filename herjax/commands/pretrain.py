@@ -25,22 +25,21 @@ from rich.progress import (
 )
 
 from herjax.commands import cli, events
-from herjax.commands.flags import define_flags, read_flags, to_json
+from herjax.commands.flags import define_flags, own_code, read_flags, to_json
 from herjax.commands.results import digest, logged, set_aside
 from herjax.commands.terminal import Terminal
 from herjax.decoder.weights import load_pretrained, save_weights
 from herjax.learning.presets import PRESETS, PretrainConfig
 from herjax.learning.pretraining import (
     bucket_of_step,
+    check_pretrain,
     compile_ahead,
     cpu_devices_of,
     evaluate,
     init_state,
     learning_rates,
-    microbatch_of,
     pretrain_step,
 )
-from herjax.learning.room import check_pretraining
 from herjax.learning.train import TrainState
 from herjax.runtime import processes, records
 from herjax.runtime.checkpoint import CheckpointError, Checkpoints
@@ -286,11 +285,9 @@ def main(_):
     here = 1 if cli.DISTRIBUTED.value else cli.processors()
     cli.use_devices(cpu_devices=cpu_devices_of(config, here))
     workdir, mesh = pathlib.Path(WORKDIR.value), cli.mesh()
-    at_once, draws = microbatch_of(config, mesh, config.size_limits[-1]), config.tasks.max_draws
-    share, devices = config.batch_size // mesh.shape["data"], mesh.local_mesh.shape["data"]
-    check_pretraining(config.model, share, at_once, draws, devices)
+    check_pretrain(config, mesh)
     state = init_state(config, mesh)  # before the folder is claimed: --init may be wrong
-    with cli.claim(workdir, to_json(config)) as lock:
+    with cli.claim(workdir, to_json(config) | own_code()) as lock:
         if is_done(workdir / "model"):
             cli.say(f"{workdir} holds this run already, done: nothing to do")
             return

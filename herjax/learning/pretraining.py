@@ -1,7 +1,9 @@
-"""Pretraining on random tasks: the compiled step, held-out evaluation."""
+"""Pretraining on random tasks: as a function, the compiled step, held-out evaluation."""
 
 import dataclasses
+import math
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -17,15 +19,19 @@ from jax.sharding import PartitionSpec as P
 from herjax.decoder.embedding import ModelConfig
 from herjax.decoder.model import Decoder, Logits
 from herjax.decoder.sampler import sample
-from herjax.decoder.weights import load_pretrained
+from herjax.decoder.weights import Pretrained, load_pretrained
 from herjax.dsl.executor import execute
 from herjax.dsl.grammar import encode
 from herjax.learning.muon import muon
 from herjax.learning.presets import HELD_OUT_SEED, PretrainConfig
+from herjax.learning.room import check_pretraining
 from herjax.learning.train import TrainState, apply_gradients, program_gradients
-from herjax.runtime.jax_settings import as_written
+from herjax.runtime.config import check_function, told
+from herjax.runtime.jax_settings import as_written, on_its_own
 from herjax.runtime.program_cache import call_kept, compile_kept
 from herjax.runtime.sharding import (
+    check_mesh,
+    make_mesh,
     over_data,
     over_data_alone,
     platform_of,
@@ -34,11 +40,82 @@ from herjax.runtime.sharding import (
 )
 from herjax.runtime.xla_flags import HOURS
 from herjax.stats import pass_at_k
-from herjax.tasks.random import TaskConfig, random_task, size_buckets
+from herjax.tasks.random import TaskConfig, check_program, random_task, size_buckets
 from herjax.tasks.task import Task
 
 EVAL_CHUNK = 16  # tasks evaluated at once
 SAMPLES = 8  # programs for each of them
+
+
+def pretrain(
+    config: PretrainConfig,
+    *,
+    on_log: Callable[[int, dict[str, Any], dict[str, float]], object] | None = None,
+    mesh: Mesh | None = None,
+) -> Pretrained:
+    """Pretrain a decoder on random tasks, as the command does, but without files.
+
+    Args:
+      config: the settings. ``checkpoint_every``, ``snapshots`` and those of evaluations are the
+        command's; see ``evaluate``.
+      on_log: called every ``config.log_every`` steps, and after the last, with the steps done, a
+        copy of the parameters, and the metrics. It ends the training by raising ``StopIteration``.
+      mesh: its axis "data" splits a step, "model" the decoder; None: all devices on "data", on CPUs
+        as many as divide a step.
+
+    Returns:
+      The decoder, for ``adapt`` and ``save_weights``; its ``info`` is empty.
+
+    Raises:
+      ValueError: if an argument is of the wrong kind, the devices cannot share a step, or it would
+        take more memory than there is.
+      CheckpointError: if ``config.init`` names no weights.
+      FloatingPointError: if the loss is not finite.
+    """
+    if not isinstance(config, PretrainConfig):
+        raise ValueError(f"config must be a PretrainConfig, got {told(config)}")
+    if on_log is not None:
+        check_function("on_log", on_log)
+    if mesh is None and jax.default_backend() == "cpu":
+        mesh = make_mesh({"data": cpu_devices_of(config, len(jax.devices())), "model": 1})
+    mesh = check_mesh(mesh)
+    check_pretrain(config, mesh)
+    with on_its_own():
+        state = init_state(config, mesh)
+    for step in range(1, config.steps + 1):
+        bucket = bucket_of_step(config, step - 1)
+        state, metrics = pretrain_step(state, config, bucket, mesh)
+        if step % config.log_every and step < config.steps:
+            continue
+        values = {name: float(value) for name, value in metrics.items()}
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(f"loss {values['loss']} at step {step}: lower the rates")
+        if on_log is not None:
+            try:
+                on_log(step, _on_the_host(state.params), values)
+            except StopIteration:
+                break
+    params = jax.device_put(_on_the_host(state.params))
+    return Pretrained(Decoder(config.model), params, {})
+
+
+def _on_the_host(params: dict[str, Any]) -> dict[str, Any]:
+    """NumPy arrays: those of a step are taken over by the next one."""
+    return jax.tree.map(np.array, params)
+
+
+def check_pretrain(config: PretrainConfig, mesh: Mesh) -> None:
+    """Refuse what would not run.
+
+    Raises:
+      ValueError: if the devices cannot share a step, it does not fit into memory, or
+        ``config.tasks.program`` is wrong.
+    """
+    at_once, draws = microbatch_of(config, mesh, config.size_limits[-1]), config.tasks.max_draws
+    share, devices = config.batch_size // mesh.shape["data"], mesh.local_mesh.shape["data"]
+    check_pretraining(config.model, share, at_once, draws, devices)
+    with on_its_own():
+        check_program(config.tasks)
 
 
 def learning_rates(config: PretrainConfig) -> dict[str, optax.Schedule]:

@@ -182,7 +182,7 @@ def _own(made: Any) -> str:
     Raises:
       ValueError: for another one, which may do something else tomorrow.
     """
-    if not getattr(made, "__module__", "").startswith("herjax."):
+    if not str(getattr(made, "__module__", None)).startswith("herjax."):
         raise ValueError(f"{made} is not one of herjax")
     return _name(made)
 

@@ -6,6 +6,7 @@ without effect are removed, programs that change nothing rejected.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,39 +15,10 @@ from jax import Array
 
 from herjax.dsl.canonical import canonical_program
 from herjax.dsl.executor import OUTSIDE, execute
-from herjax.dsl.ops import COLOURS, RECORD_SIZE, SOURCE_OPS, uses
+from herjax.dsl.ops import COLOURS, END, OP, OPS, RECORD_SIZE, SOURCE_OPS, uses
 from herjax.runtime.config import check_types
 from herjax.runtime.jax_settings import as_written
 from herjax.tasks.task import Task
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskConfig:
-    """Distribution of the random tasks.
-
-    Attributes:
-      min_side: least height and width of a canvas, cells.
-      max_side: largest height and width of a canvas, cells.
-      max_draws: of a program, before those without effect are removed.
-      ops: the drawing calls used, the first so many of the table.
-      drawn_inputs: share of the tasks whose input a random program has drawn, of 1; else blank.
-    """
-
-    min_side: int = 3
-    max_side: int = 10
-    max_draws: int = 5
-    ops: int = SOURCE_OPS
-    drawn_inputs: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        if not 0 <= self.drawn_inputs <= 1:
-            raise ValueError(f"drawn_inputs must be 0 .. 1, got {self.drawn_inputs}")
-
-
-def inside(height: Array, width: Array, rows: int, cols: int) -> Array:
-    """bool [rows, cols]: the cells of a height x width canvas in the top left corner."""
-    return (jnp.arange(rows)[:, None] < height) & (jnp.arange(cols)[None, :] < width)
 
 
 def random_program(
@@ -68,6 +40,41 @@ def random_program(
     cols = jax.random.randint(col_key, (2, max_draws), 0, width)
     fields = [op, colour, rows[0], cols[0], rows[1], cols[1]]
     return jnp.where(uses(op), jnp.stack(fields, axis=-1), 0)
+
+
+RandomProgram = Callable[[Array, Array, Array, int, int], Array]  # see ``TaskConfig.program``
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    """Distribution of the random tasks.
+
+    Attributes:
+      min_side: least height and width of a canvas, cells.
+      max_side: largest height and width of a canvas, cells.
+      max_draws: of a program, before those without effect are removed.
+      ops: the drawing calls used, the first so many of the table.
+      drawn_inputs: share of the tasks whose input a random program has drawn, of 1; else blank.
+      program: draws a program, a function such as ``random_program``: of a key, height and width
+        (int32 []), max_draws and ops, to integer records [max_draws, 6], END where there are fewer.
+    """
+
+    min_side: int = 3
+    max_side: int = 10
+    max_draws: int = 5
+    ops: int = SOURCE_OPS
+    drawn_inputs: float = 0.0
+    program: RandomProgram = random_program
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not 0 <= self.drawn_inputs <= 1:
+            raise ValueError(f"drawn_inputs must be 0 .. 1, got {self.drawn_inputs}")
+
+
+def inside(height: Array, width: Array, rows: int, cols: int) -> Array:
+    """bool [rows, cols]: the cells of a height x width canvas in the top left corner."""
+    return (jnp.arange(rows)[:, None] < height) & (jnp.arange(cols)[None, :] < width)
 
 
 @as_written()
@@ -110,6 +117,10 @@ def _task_of_size(
 ) -> tuple[Task, Array]:
     mask = inside(height, width, *shape)
 
+    def draw(key: Array) -> Array:
+        program = config.program(key, height, width, config.max_draws, config.ops)
+        return jnp.asarray(program, jnp.int32)
+
     def attempt(state: _Attempt) -> _Attempt:
         attempt_key, *_ = state
         attempt_key, colour_key, draws_key = jax.random.split(attempt_key, 3)
@@ -117,10 +128,10 @@ def _task_of_size(
         canvas = jnp.where(mask, colour, OUTSIDE).astype(jnp.int8)
         if config.drawn_inputs:
             input_key, drawn_key = jax.random.split(jax.random.fold_in(draws_key, 0))
-            under = random_program(input_key, height, width, config.max_draws, config.ops)
+            under = draw(input_key)
             drawn = jax.random.bernoulli(drawn_key, config.drawn_inputs)
             canvas = execute(jnp.where(drawn, under, 0), canvas)
-        program = random_program(draws_key, height, width, config.max_draws, config.ops)
+        program = draw(draws_key)
         return attempt_key, canvas, program, execute(program, canvas)
 
     def unchanged(state: _Attempt) -> Array:
@@ -154,3 +165,43 @@ def size_buckets(config: TaskConfig, limits: tuple[int, ...]) -> list[np.ndarray
         if not len(sizes):
             raise ValueError(f"size_limits {limits}: no canvas belongs to the one of {limit} cells")
     return buckets
+
+
+def check_program(config: TaskConfig, count: int = 64) -> None:
+    """Try a ``config.program`` of one's own on the smallest, the largest and two oblong canvases.
+
+    Raises:
+      ValueError: if it does not return such records, a draw leaves the canvas, or there is none.
+    """
+    if config.program is random_program:
+        return
+    make = jax.vmap(config.program, (0, None, None, None, None))
+    for height in (config.min_side, config.max_side):
+        for width in (config.min_side, config.max_side):
+            keys = jax.random.split(jax.random.key(0), count)
+            run = jax.jit(make, static_argnums=(3, 4))
+            programs = run(keys, jnp.int32(height), jnp.int32(width), config.max_draws, config.ops)
+            _check_records(np.asarray(programs), config, height, width)
+
+
+def _check_records(programs: np.ndarray, config: TaskConfig, height: int, width: int) -> None:
+    """ValueError unless they are programs [count, max_draws, 6] for a canvas of that size."""
+    wanted = [config.max_draws, RECORD_SIZE]
+    if [*programs.shape[1:]] != wanted or not np.issubdtype(programs.dtype, np.integer):
+        got = f"{programs.dtype} {[*programs.shape[1:]]}"
+        raise ValueError(f"tasks.program must return integers {wanted}, got {got}")
+    used = np.array(uses(jnp.clip(programs[..., OP], END, len(OPS))))
+    used[..., OP] = True
+    ends = {"op": config.ops + 1, "colour": COLOURS, "r1": height, "c1": width}
+    ends |= {"r2": height, "c2": width}
+    for column, (name, end) in enumerate(ends.items()):
+        values = programs[..., column][used[..., column]]
+        for value in values[(values < 0) | (values >= end)][:1]:
+            raise ValueError(
+                f"tasks.program: {name} must be 0 .. {end - 1} on a canvas of {height}x{width},"
+                f" got {value}"
+            )
+    if not programs[..., OP].any():
+        raise ValueError(
+            f"tasks.program: {len(programs)} programs on a canvas of {height}x{width} draw nothing"
+        )
