@@ -10,6 +10,7 @@ from herjax.decoder.model import Decoder
 from herjax.decoder.sampler import Samples, sample
 from herjax.decoder.weights import Pretrained, load_pretrained, save_weights
 from herjax.dsl.executor import execute, prune
+from herjax.dsl.grammar import encode_programs
 from herjax.dsl.source import ProgramError, format_program, format_script, parse_program
 from herjax.learning import rivals
 from herjax.learning.adaptation import Result, adapt
@@ -75,6 +76,7 @@ __all__ = [
     "adapt_epochs",
     "adapt_population",
     "apply_gradients",
+    "encode_programs",
     "execute",
     "format_program",
     "format_script",

@@ -40,3 +40,29 @@ def test_legal_points_are_those_that_encode_can_make(op):
     cell = np.arange(15)  # three more places than cells
     legal = grammar.legal_points(op, cell // width, cell % width, cell < height * width)
     assert made == set(np.flatnonzero(legal))
+
+
+def test_programs_of_any_length_become_tokens():
+    rng = np.random.default_rng(0)
+    programs = [referee.random_program(rng, draws, 5, 7) for draws in (3, 0, 1)]
+    tokens = grammar.encode_programs([*programs, np.zeros((9, 6), int)], 5, 7)
+    assert tokens.shape == (4, 4, 4)
+    for program, row in zip(programs, grammar.decode(tokens, 7)):
+        assert np.array_equal(row[: len(program)], program)
+        assert not row[len(program) :].any()
+    assert grammar.encode_programs([], 5, 7).shape == (0, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("def task(img): return img", r"integer records \[N, 6\], got 'def task"),
+        (np.zeros((2, 5), int), r"integer records \[N, 6\], got array"),
+        (np.zeros((2, 6)), r"integer records \[N, 6\], got array"),
+        (np.array([[5, 1, 0, 7, 0, 0]]), r"draw 1 is \[5, 1, 0, 7, 0, 0\], allowed are"),
+        (np.array([[5, -1, 0, 0, 0, 0]]), "draw 1"),
+    ],
+)
+def test_what_is_no_program_does_not(program, told):
+    with pytest.raises(ValueError, match=told):
+        grammar.encode_programs([program], 5, 7)

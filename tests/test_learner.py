@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import herjax
+from herjax.dsl.grammar import encode
+from herjax.dsl.ops import LINE, PIXEL, ROW
 from herjax.learning import epoch
 from herjax.learning.epoch import attempt_all, init_adaptation
 from herjax.runtime import program_cache
@@ -128,3 +130,64 @@ class Unhashable:
 def test_what_is_no_learner_is_told(tiny, learner, message):
     with pytest.raises(ValueError, match=message):
         herjax.adapt(np.eye(3, dtype=int), params=tiny, config=CONFIG, learner=learner)
+
+
+# ---- Programs of someone's own -------------------------------------------------------------------
+
+
+def test_programs_of_ones_own_have_log_probs(tiny, target):
+    """Each with its END: the probabilities of all programs of no and of one draw are known."""
+    rows, cols = 2, 3
+    task = herjax.make_task(target[:rows, :cols])
+    pixels = [[[PIXEL, 3, r, c, 0, 0]] for r in range(rows) for c in range(cols)]
+    programs = [np.zeros((0, 6), int), *map(np.array, pixels)]
+    tokens = herjax.encode_programs(programs, rows, cols)
+    assert tokens.shape == (7, 2, 4)
+    found = herjax.program_log_probs(*tiny[:2], task, tokens)
+    heat = jnp.ones(1000)
+    samples = herjax.sample(*tiny[:2], task, jax.random.key(0), heat, 1, rows * cols)
+    ended = np.mean(np.asarray(samples.tokens)[:, 0, 0] == 0)
+    assert abs(np.exp(found[0].sum()) - ended) < 4 * np.sqrt(ended * (1 - ended) / 1000)
+    points = np.exp(found[1:, 0, 2])
+    assert np.isclose(points.sum(), 1, atol=1e-5)  # of what is pointed at
+    assert np.all(found[1:, 1, 0] < 0)  # END
+
+
+@pytest.mark.parametrize(
+    ("record", "place"),
+    [
+        ([PIXEL, 3, 0, 2, 0, 0], None),
+        ([PIXEL, 3, 9, 9, 0, 0], 2),
+        ([LINE, 3, 0, 0, 2, 1], 3),
+        ([PIXEL, 11, 0, 0, 0, 0], 1),
+        ([6, 3, 0, 0, 1, 1], 0),  # a call that this decoder lacks
+        ([-2, 3, 0, 0, 1, 1], 0),
+        ([ROW, 3, 1, 1, 0, 0], 2),  # a row is named by its column 0
+        ([ROW, 3, 1, 0, 0, 0], None),
+    ],
+)
+def test_what_a_decoder_cannot_say_is_impossible(tiny, target, record, place):
+    task = pad_task(herjax.make_task(target[:2, :3]), 10)
+    tokens = encode(jnp.array([[record], [[PIXEL, 1, 0, 0, 0, 0]]]), 3)
+    found = np.asarray(herjax.program_log_probs(*tiny[:2], task, tokens))
+    assert np.all(np.isfinite(found[1]))
+    if place is None:
+        assert np.all(np.isfinite(found))
+    else:
+        assert found[0, 0, place] == -np.inf
+
+
+def test_a_missing_or_needless_token_is_impossible(tiny, target):
+    task = herjax.make_task(target[:2, :3])
+    tokens = np.asarray(encode(jnp.array([[[PIXEL, 3, 0, 2, 0, 0]]]), 3))
+    for place, value in ((1, -1), (2, -1), (3, tokens[0, 0, 2])):
+        changed = tokens.copy()
+        changed[0, 0, place] = value
+        found = herjax.program_log_probs(*tiny[:2], task, changed)
+        assert found[0, 0, place] == -np.inf
+
+
+def test_records_are_no_tokens(tiny, target):
+    records = np.zeros((3, 5, 6), int)
+    with pytest.raises(ValueError, match=r"\[G, N, 4\], got \[3, 5, 6\]; encode_programs makes"):
+        herjax.program_log_probs(*tiny[:2], herjax.make_task(target), records)

@@ -138,8 +138,9 @@ def test_tasks_are_what_a_program_of_ones_own_draws():
     changed = np.asarray(task.input != task.target)
     assert np.all(changed.any(axis=1).sum(axis=1) == 1)  # a column of each
     assert np.all((np.asarray(program[..., 0]) > 0).sum(axis=1) == 1)
-    drawn = [len(np.unique(canvas[:4])) > 1 for canvas in np.asarray(task.input)]
-    assert 10 < sum(drawn) < 50
+    inputs = np.asarray(task.input)[:, :4]
+    assert np.all(inputs == inputs[:, :1])  # columns in them, too
+    assert 10 < sum(len(np.unique(canvas[:, :5])) > 1 for canvas in inputs) < 50
 
 
 def shifted(column, by):

@@ -9,10 +9,15 @@ last place empty. A point token *points at a cell of the canvas*, so ids depend 
     FIRST_CELL + r * w + c  the cell (r, c) of a canvas of width w
 """
 
-import jax.numpy as jnp
-from jax import Array
+import reprlib
+from collections.abc import Iterable
 
-from herjax.dsl.ops import C1, C2, COLOUR, COLOURS, OP, OPS, R1, R2, uses
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike
+
+from herjax.dsl.ops import C1, C2, COLOUR, COLOURS, END, OP, OPS, R1, R2, RECORD_SIZE, uses
 
 OP_SLOT, COLOUR_SLOT, POINT1_SLOT, POINT2_SLOT = range(4)
 SLOTS = 4
@@ -77,3 +82,65 @@ def legal_points(op: Array, row: Array, col: Array, valid: Array) -> Array:
       bool [P]. As point2, every valid cell is legal.
     """
     return valid & (uses(op)[..., R1] | (row == 0)) & (uses(op)[..., C1] | (col == 0))
+
+
+def legal_tokens(tokens: Array, height: Array, width: Array, ops: int) -> Array:
+    """Which tokens [..., N, 4] may stand where they do: bool [..., N, 4].
+
+    Args:
+      tokens: of programs.
+      height, width: of the canvas, int [].
+      ops: of the decoder.
+    """
+    op = tokens[..., OP_SLOT]
+    known = jnp.where((op >= 0) & (op <= ops), op, END)
+    colour = tokens[..., COLOUR_SLOT] - FIRST_COLOUR
+    cell = tokens[..., POINT1_SLOT:] - FIRST_CELL
+    inside = (cell >= 0) & (cell < height * width)
+    point1 = legal_points(known, cell[..., 0] // width, cell[..., 0] % width, inside[..., 0])
+    fits = [op == known, (colour >= 0) & (colour < COLOURS), point1, inside[..., 1]]
+    return jnp.where(slots_used(known), jnp.stack(fits, axis=-1), tokens == NO_TOKEN)
+
+
+# ---- Programs of someone's own -------------------------------------------------------------------
+
+
+def check_records(program: ArrayLike, height: int, width: int) -> np.ndarray:
+    """The draws of a program, int32 [N, 6], without empty ones.
+
+    Raises:
+      ValueError: unless they are records of draws inside the canvas.
+    """
+    records = np.asarray(program)
+    if records.dtype.kind not in "iu" or records.ndim != 2 or records.shape[1] != RECORD_SIZE:
+        given = " ".join(reprlib.repr(program).split())
+        raise ValueError(f"program must be integer records [N, {RECORD_SIZE}], got {given}")
+    limits = np.array([len(OPS) + 1, COLOURS, height, width, height, width])
+    wrong = np.flatnonzero(((records < 0) | (records >= limits)).any(axis=1))
+    if len(wrong):
+        raise ValueError(
+            f"program: draw {wrong[0] + 1} is {records[wrong[0]].tolist()}, allowed are numbers"
+            f" from 0 below {limits.tolist()}"
+        )
+    return records[records[:, OP] != END].astype(np.int32)
+
+
+def encode_programs(programs: Iterable[ArrayLike], height: int, width: int) -> np.ndarray:
+    """Programs for one canvas as tokens, such as ``program_log_probs`` takes.
+
+    Args:
+      programs: integer records [n, 6] each, of any number of draws, as from ``parse_program``.
+      height: of the canvas, cells.
+      width: likewise.
+
+    Returns:
+      int32 [G, N, 4]. N is one more than the most draws, so that each program has its END.
+
+    Raises:
+      ValueError: if one is no program for such a canvas.
+    """
+    checked = [check_records(program, height, width) for program in programs]
+    records = np.full((len(checked), 1 + max(map(len, checked), default=0), RECORD_SIZE), END)
+    for row, program in zip(records, checked):
+        row[: len(program)] = program
+    return np.asarray(encode(jnp.asarray(records), width))

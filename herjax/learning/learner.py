@@ -12,6 +12,7 @@ import optax
 from jax import Array
 
 from herjax.decoder.model import Decoder
+from herjax.dsl.grammar import SLOTS, legal_tokens
 from herjax.learning.attempts import Attempts
 from herjax.learning.config import AdaptConfig
 from herjax.learning.train import TrainState, token_log_probs
@@ -80,15 +81,24 @@ def program_log_probs(
       model: the decoder.
       params: its parameters, which the result may be differentiated for.
       task: unbatched; for sampled programs the one that was seen, ``Attempts.seen``.
-      tokens: int32 [G, N, 4], such as ``Attempts.tokens``.
+      tokens: int32 [G, N, 4], such as ``Attempts.tokens``, or from ``encode_programs``.
       temperature: float [G], of the distributions that the tokens were sampled from, such as
         ``Attempts.temperature``; 1 if None, and where it is 0.
 
     Returns:
-      float32 [G, N + 1, 4], 0 where there is no token. As in ``Attempts.log_probs``, which are
-      these numbers for the weights that sampled, at temperature 1, a program of all N draws was cut
-      off: its END does not count.
+      float32 [G, N + 1, 4], 0 where there is no token, and -inf for one that may not stand where it
+      does: a point outside the canvas, an op that the decoder lacks. As in ``Attempts.log_probs``,
+      which are these numbers for the weights that sampled, at temperature 1, a program of all N
+      draws was cut off: its END does not count.
+
+    Raises:
+      ValueError: if tokens have another shape, such as records have.
     """
+    tokens = jnp.asarray(tokens)
+    if tokens.ndim != 3 or tokens.shape[-1] != SLOTS:
+        raise ValueError(
+            f"tokens must be [G, N, {SLOTS}], got {[*tokens.shape]}; encode_programs makes them"
+        )
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     prefix = model.apply(params, batch, task.target.size, method=Decoder.encode)
     prefix = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(tokens), axis=0), prefix)
@@ -96,4 +106,6 @@ def program_log_probs(
     if temperature is not None:
         safe = jnp.where(temperature > 0, temperature, 1.0)[:, None, None]
         logits = jax.tree.map(lambda scores: scores / safe, logits)
-    return token_log_probs(logits, tokens)[0].at[:, -1].set(0.0)
+    log_probs = token_log_probs(logits, tokens)[0][:, :-1]
+    legal = legal_tokens(tokens, task.height, task.width, model.config.ops)
+    return jnp.pad(jnp.where(legal, log_probs, -jnp.inf), ((0, 0), (0, 1), (0, 0)))

@@ -28,23 +28,21 @@ from numpy.typing import ArrayLike
 
 from herjax.dsl.canonical import canonical_program
 from herjax.dsl.executor import OUTSIDE, draw_count, draw_masks, execute
+from herjax.dsl.grammar import check_records
 from herjax.dsl.ops import (
     COLOUR,
     COLOURS,
     COLUMN,
-    END,
     LINE,
     OP,
-    OPS,
     PIXEL,
     R1,
-    RECORD_SIZE,
     RECTANGLE,
     ROW,
 )
 from herjax.learning.adaptation import MAX_SEED
 from herjax.learning.recombination import lay, pack_cells
-from herjax.runtime.config import check_function, check_integer, told
+from herjax.runtime.config import check_function, check_integer
 from herjax.runtime.jax_settings import on_its_own
 from herjax.runtime.program_cache import call_kept
 from herjax.tasks.task import Task, canvas_side, make_task, pad_task
@@ -134,18 +132,8 @@ def check_program(program: ArrayLike, task: Task) -> np.ndarray:
     Raises:
       ValueError: unless they are records inside the canvas that draw the target.
     """
-    records = np.asarray(program)
-    if records.dtype.kind not in "iu" or records.ndim != 2 or records.shape[1] != RECORD_SIZE:
-        raise ValueError(f"program must be integer records [N, {RECORD_SIZE}], got {told(program)}")
     rows, cols = task.target.shape
-    limits = np.array([len(OPS) + 1, COLOURS, rows, cols, rows, cols])
-    wrong = np.flatnonzero(((records < 0) | (records >= limits)).any(axis=1))
-    if len(wrong):
-        raise ValueError(
-            f"program: draw {wrong[0] + 1} is {records[wrong[0]].tolist()}, allowed are numbers"
-            f" from 0 below {limits.tolist()}"
-        )
-    records = records[records[:, OP] != END].astype(np.int32)
+    records = check_records(program, rows, cols)
     differ = int(np.sum(np.asarray(execute(records, task.input)) != np.asarray(task.target)))
     if differ:
         raise ValueError(
