@@ -175,55 +175,6 @@ def rate_difference(
     return rate - other - below, rate - other + above
 
 
-def mean_difference(
-    one: ArrayLike, other: ArrayLike, resamples: int = 9999, seed: int = 0
-) -> tuple[float, float]:
-    """95 % BCa bootstrap interval of mean(one) - mean(other) (Efron, 1987).
-
-    For means; two solve rates, which are means of zeros and ones, have ``rate_difference``.
-
-    Args:
-      one: [n], at least two values.
-      other: [m], at least two values.
-      resamples: of both samples.
-      seed: of the resampling.
-
-    Returns:
-      The limits. If neither sample has any spread, then there is nothing to resample, and both
-      are the difference itself.
-    """
-    from scipy import stats
-
-    samples = tuple(np.asarray(values, float) for values in (one, other))
-    if min(len(values) for values in samples) < 2:
-        raise ValueError(f"{len(samples[0])} and {len(samples[1])} values; it takes two")
-    if all(np.ptp(values) == 0 for values in samples):
-        return (float(samples[0][0] - samples[1][0]),) * 2
-
-    def difference(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-        return np.mean(x, axis) - np.mean(y, axis)
-
-    interval = stats.bootstrap(
-        samples, difference, n_resamples=resamples, method="BCa", vectorized=True, rng=seed
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
-
-
-def fisher_exact(successes: int, trials: int, other_successes: int, other_trials: int) -> float:
-    """Two-sided p value that two success rates are equal (Fisher, 1935).
-
-    Raises:
-      ValueError: unless each has 0 <= successes <= trials.
-    """
-    from scipy import stats
-
-    for s, n in ((successes, trials), (other_successes, other_trials)):
-        if not 0 <= s <= n:
-            raise ValueError(f"{s} successes of {n} trials")
-    rows = [[successes, trials - successes], [other_successes, other_trials - other_successes]]
-    return float(stats.fisher_exact(rows).pvalue)
-
-
 def holm(p: Sequence[float]) -> np.ndarray:
     """P values corrected for their number, in the order given (Holm, 1979).
 

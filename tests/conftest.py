@@ -34,9 +34,10 @@ program_cache.keep_in(".pytest_cache/programs")
 jax.config.update("jax_enable_compilation_cache", False)
 
 
-def untrained(layers, program_layers):
-    """An untrained decoder for canvases up to 10x10."""
-    config = ModelConfig(width=32, layers=layers, program_layers=program_layers, heads=2)
+def untrained(layers, program_layers, max_side=10):
+    """An untrained decoder."""
+    shape = {"layers": layers, "program_layers": program_layers, "max_side": max_side}
+    config = ModelConfig(width=32, heads=2, **shape)
     params = jax.jit(init_params, static_argnums=0)(config, jax.random.key(0))
     # Sharpen it, so that its choices differ by more than rounding errors.
     params = jax.tree.map(lambda leaf: 2 * leaf if leaf.ndim == 2 else leaf, params)

@@ -4,13 +4,15 @@ import json
 import pathlib
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
 import herjax
-from tests.command_line import run_quickly, start, without_times
+from tests.command_line import ENVIRONMENT, ROOT, run_quickly, start, without_times
 
 
 def test_pretraining_stopped_and_continued_ends_the_same(tmp_path):
@@ -49,6 +51,29 @@ def test_pretraining_stopped_and_continued_ends_the_same(tmp_path):
     model = herjax.load_pretrained(parts / "model")
     assert model.info["programs_seen"] == 20 * 16
     assert np.isfinite(model.info["held_out"]["pass@8"])
+
+
+REFUSED = """
+import errno, os, runpy
+from herjax.runtime import records
+
+def refuse(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
+
+records.append = refuse
+runpy.run_module("experiments.pretrain", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_numbers_that_could_not_be_written_are_an_error_in_the_end(tmp_path):
+    command = [sys.executable, "-c", REFUSED, "--preset=tiny", "--size_limits=36", "--steps=2"]
+    command += ["--snapshots=", "--final_eval_tasks=4", "--model.layers=1", f"--workdir={tmp_path}"]
+    environment = {**ENVIRONMENT}
+    environment.pop("JAX_NUM_CPU_DEVICES", None)
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 2, ended.stderr
+    assert re.search(r"^error: .*No space left on device", ended.stderr, re.MULTILINE)
+    assert herjax.load_pretrained(tmp_path / "model").info["step"] == 2  # that was written
 
 
 @pytest.mark.slow

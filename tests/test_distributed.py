@@ -22,12 +22,12 @@ def joining(processes):
     return [[*flags, f"--process_id={i}"] for i in range(processes)]
 
 
-def two_processes(module, *arguments, quickly=True):
-    """-> return codes, standard outputs, standard errors."""
+def two_processes(module, *arguments, quickly=True, each=((), ())):
+    """-> return codes, standard outputs, standard errors; ``each``: further arguments."""
     flags = joining(2)
 
     def one(i):
-        mine = [*arguments, *flags[i]]
+        mine = [*arguments, *flags[i], *each[i]]
         return run_quickly(module, *mine, number=i) if quickly else run(module, *mine)
 
     with ThreadPoolExecutor(2) as both:
@@ -90,7 +90,11 @@ def test_a_population_in_two_processes_equals_one(tiny_weights, tmp_path):
     arguments += ["--minibatch=2", "--max_draws=6", "--learning_rate=1e-4"]
     code, _, err = run_quickly("her_adapt", *arguments, f"--workdir={tmp_path / 'one'}")
     assert code == 0, err
-    codes, outs, errs = two_processes("her_adapt", *arguments, f"--workdir={tmp_path / 'two'}")
+    # Clocks differ: here one wants to save after every look, and the other never.
+    clocks = ["--save_every=0"], ["--save_every=1000"]
+    codes, outs, errs = two_processes(
+        "her_adapt", *arguments, f"--workdir={tmp_path / 'two'}", each=clocks
+    )
     assert codes == (0, 0), errs
     assert "9-squares, seed 2" in outs[0]
     assert "9-squares" not in outs[1]

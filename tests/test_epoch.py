@@ -7,7 +7,7 @@ import pytest
 
 import herjax
 from herjax.learning.adaptation import _start, epoch_metrics
-from herjax.learning.epoch import adjust_heat, compiled_epochs
+from herjax.learning.epoch import adjust_heat, compiled_epochs, worth_of
 from herjax.learning.selection import order_reversed, order_shuffled, select_all, select_diverse
 from herjax.runtime.program_cache import call_kept
 from herjax.tasks.task import pad_task
@@ -30,6 +30,20 @@ def start(tiny, config, seed=0):
     """A state on a canvas of 10x10, by the programs that ``adapt`` uses."""
     key = jax.random.key(seed)
     return call_kept(_start, tiny.params, key, config=config, shape=(10, 10))
+
+
+@pytest.mark.parametrize("side", [1, 10, 30, 128])
+def test_no_number_of_draws_outweighs_a_pixel(side):
+    """Of the largest canvases that a decoder may have, too."""
+    cells = side * side
+    most = herjax.AdaptConfig().draws(cells)
+    right = np.array([cells, cells - 1, cells - 1, 0])
+    accuracy = jnp.where(right == cells, 1.0, jnp.float32(right / cells))
+    worth = np.asarray(worth_of(accuracy, np.array([most, 0, most, 0]), most, cells))
+    assert worth[0] > worth[1] > worth[2] > -1
+    assert side == 1 or worth[2] > worth[3]
+    if side <= 30:  # and one draw less is told
+        assert np.all(np.diff(worth_of(jnp.ones(most), np.arange(most), most, cells)) < 0)
 
 
 def test_an_epoch_holds_attempts_kept_programs_and_a_child_of_each(tiny, target):

@@ -34,6 +34,23 @@ def test_distances_are_of_what_is_seen():
     assert colour_distances(np.array([[[60] * 3, [255] * 3]])).argmin(axis=-1).tolist() == [[0, 5]]
 
 
+def test_what_is_lost_of_the_input_is_told_too(tmp_path):
+    for name, grey in (("a.png", 120), ("b.png", 130)):
+        save(tmp_path / name, [[grey, 0], [0, 0]])
+    with pytest.warns(UserWarning, match="a.png: colours: .*; .*b.png: colours: ") as caught:
+        herjax.load_picture(tmp_path / "a.png", input=tmp_path / "b.png")
+    assert len(caught) == 1
+
+
+def test_what_is_transparent_in_16_bits_is(tmp_path):
+    grey = Image.fromarray(np.array([[0, 65535], [0, 43690]], np.uint16))
+    assert grey.mode == "I;16"
+    grey.save(tmp_path / "a.png", transparency=65535)
+    with pytest.warns(UserWarning, match="1 transparent cells became the background, colour 3"):
+        picture = herjax.load_picture(tmp_path / "a.png", background=3)
+    assert picture.target.tolist() == [[0, 3], [0, 5]]
+
+
 def test_what_is_lost_is_told_in_one_line(tmp_path):
     pixels = np.dstack([RGB[GRID], np.full(GRID.shape, 255, np.uint8)])
     pixels[0, 0, :3] = (250, 200, 20)

@@ -135,6 +135,23 @@ def test_a_population_goes_on_from_a_saved_state_on_another_mesh(tiny, tasks, al
         assert_same(result, alone[member], tolerance=1e-3)
 
 
+def test_a_population_that_goes_on_has_as_many_slots_as_it_was_given(tiny, tasks):
+    def make(slots):
+        mesh = make_mesh({"data": 1, "model": 1})
+        return Population(tiny, tasks, keys(SEEDS), CONFIG, mesh=mesh, slots=slots)
+
+    first = make(4)
+    first.advance(1)
+    state, members = jax.device_get(first.state), first.members.tolist()
+    running = [member for member in members if member > 0]  # the first one's results are there
+    assert len(running) >= 2
+    for slots in (4, 5, 1):
+        second = make(slots)
+        second.restore(state, members, ended={0})
+        assert [member for member in second.members if member >= 0] == running
+        assert len(second.members) == max(slots, len(running))
+
+
 def test_members_split_over_model_may_end_at_different_times(tiny, tasks):
     """Long programs, for which training has two branches: a collective in one would never end."""
     config = dataclasses.replace(

@@ -24,6 +24,22 @@ def test_until_one_is_solved_the_bound_is_told():
     assert seen.epochs_left() == (np.inf, 80 + 2 * 100)
 
 
+def test_it_may_be_told_while_a_member_ends():
+    """By another thread, between any two steps of this one."""
+    seen = Progress(members=3, max_epochs=100)
+
+    class Ends(int):
+        def __rsub__(self, other):
+            seen.end(("a", 1), solved=True)
+            return other - int(self)
+
+    seen.see({("a", 0): Ends(5), ("a", 1): 20, ("a", 2): 30})
+    assert seen.epochs_left()[1] == 95 + 80 + 70
+    assert "2 running, at epochs 5 .. 30" in seen.told()
+    seen.running.clear()
+    assert "0 running; " in seen.told()
+
+
 @pytest.mark.parametrize("max_epochs", [5, 40, 10**6])
 def test_the_estimate_is_that_of_a_simulation(max_epochs):
     """Epochs that each solve with the same chance, no member having more than a limit."""

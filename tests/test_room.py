@@ -20,6 +20,7 @@ from herjax.learning.room import (
     state_bytes,
     weight_bytes,
 )
+from tests.conftest import untrained
 
 CONFIGS = {
     "default": AdaptConfig(),
@@ -102,6 +103,16 @@ def test_the_disk_is_asked_of_a_folder_that_is_not_there(tiny, tmp_path):
         check_disk(begun, *run, free=10**6)
     (begun / "run.json").touch()
     check_disk(begun, *run, free=10**6)
+
+
+def test_checkpoints_are_those_of_the_canvas_that_a_picture_is_padded_to(tmp_path):
+    wide = untrained(2, 1, max_side=30)
+    counted = {}
+    for side in (9, 10, 11, 16, 17):
+        with pytest.raises(ValueError, match="GB are the checkpoints") as caught:
+            check_disk(tmp_path, wide, [(side, side)] * 1000, AdaptConfig(), slots=999, free=0)
+        counted[side] = str(caught.value)
+    assert counted[9] == counted[10] != counted[11] == counted[16] != counted[17]
 
 
 def test_the_memory_of_this_machine_is_known():

@@ -15,7 +15,7 @@ from herjax.commands import results
 from herjax.commands import shortening as command
 from herjax.commands.member import Member, Writer
 from herjax.dsl.executor import prune
-from herjax.dsl.ops import LINE, PIXEL, RECTANGLE
+from herjax.dsl.ops import COLUMN, LINE, PIXEL, RECTANGLE, ROW
 from herjax.dsl.source import format_script
 from herjax.learning import shortening
 from herjax.tasks.suite import from_runs
@@ -72,6 +72,15 @@ def offer():
         return shortening.offer(chain, offers, blank).record
 
     return offer
+
+
+def test_what_an_op_does_not_use_does_not_count():
+    """A column and a row with points that they have no use for."""
+    program = np.array([[COLUMN, 3, 5, 1, 4, 4], [ROW, 5, 5, 3, 0, 2]])
+    blank = np.zeros((6, 6), int)
+    target = np.asarray(herjax.execute(program, blank))
+    found = herjax.shorten(program, target, epochs=1).program
+    assert np.array_equal(referee.execute(found, blank), target)
 
 
 def test_an_offer_is_what_plain_execution_makes_of_it(offer):

@@ -25,7 +25,7 @@ from herjax.learning.config import AdaptConfig
 from herjax.learning.population import CHUNK, Population, by_canvas
 from herjax.learning.presets import PretrainConfig
 from herjax.learning.pretraining import evaluate, init_params
-from herjax.runtime import program_cache
+from herjax.runtime import program_cache, records
 from herjax.runtime.sharding import make_mesh
 from herjax.tasks.random import TaskConfig
 from herjax.tasks.suite import Picture, pictures, tuning_pictures
@@ -54,7 +54,7 @@ class Study:
             for block in table.blocks:
                 settings = settings_hash(self.settled(row, block), row, block)
                 valid.update({(row.name, picture): settings for picture in block.pictures})
-        found = cli.read_lines(self.folder / f"{table.name}.jsonl")
+        found = records.read_lines(self.folder / f"{table.name}.jsonl")
         return [
             line for line in found if valid.get((line["row"], line["picture"])) == line["settings"]
         ]
@@ -127,7 +127,7 @@ class Study:
         known = {
             (line["picture"], line["seed"]): line
             for path in sorted(self.folder.glob("*.jsonl"))
-            for line in cli.read_lines(path)
+            for line in records.read_lines(path)
             if line["settings"] == settings
         }
         for job in jobs:

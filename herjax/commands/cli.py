@@ -168,20 +168,10 @@ def _flat(values: object, prefix: str = "") -> dict:
     return {name: value for part in parts for name, value in part.items()}
 
 
-def read_lines(path: pathlib.Path) -> list[dict]:
-    """See ``records.read_lines``."""
-    return records.read_lines(path)
-
-
 def append_line(path: pathlib.Path, values: dict) -> None:
     """Append one line to a JSON-lines file, on the first process."""
     if processes.is_first():
         records.append(path, values)
-
-
-def write_lines(path: pathlib.Path, values: list[dict]) -> None:
-    """Replace a JSON-lines file."""
-    records.write_lines(path, values)
 
 
 def processors() -> int:

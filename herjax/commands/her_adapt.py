@@ -37,11 +37,11 @@ from herjax.decoder.weights import BASE, Pretrained
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import runs_for
 from herjax.learning.population import CHUNK, Advance, Population, by_canvas
-from herjax.learning.room import check_disk, check_room
+from herjax.learning.room import SLOTS_OF, check_disk, check_room
 from herjax.runtime import processes, program_cache
 from herjax.runtime.checkpoint import Checkpoints
 from herjax.runtime.lock import Lock
-from herjax.runtime.sharding import state_shardings
+from herjax.runtime.sharding import platform_of, state_shardings
 from herjax.runtime.xla_flags import SECONDS
 from herjax.tasks.suite import Picture, emoji_grids
 from herjax.tasks.task import canvas_side
@@ -203,8 +203,8 @@ def run_group(
                 stop.received = stop.received or signal.SIGPIPE
             if stop.came():
                 stop.leave(f"{'' if group.save() else 'not '}saved after {epochs_done(group)}")
-            if time.monotonic() - saved_at >= SAVE_EVERY.value:
-                group.save()
+            if processes.anywhere(time.monotonic() - saved_at >= SAVE_EVERY.value):
+                group.save()  # all of them together, though their clocks differ
                 saved_at = time.monotonic()
 
 
@@ -296,8 +296,8 @@ def check_fits(
     """ValueError with the numbers if the run would take more memory or disk than there is."""
     shapes = [picture.target.shape for picture in pictures.values()] * seeds
     check_room(shapes, decoder, config, mesh=mesh, slots=SLOTS.value)
-    slots, weights = SLOTS.value or 16 * mesh.size, SAVE_WEIGHTS.value
-    check_disk(workdir, decoder, shapes, config, slots=slots, weights=weights)
+    slots = SLOTS.value or mesh.shape["data"] * SLOTS_OF[platform_of(mesh)]
+    check_disk(workdir, decoder, shapes, config, slots=slots, weights=SAVE_WEIGHTS.value)
 
 
 def list_tasks() -> None:

@@ -13,7 +13,6 @@ from rich.table import Table
 from herjax.commands.member import Member
 from herjax.commands.progress import Bests, Progress
 from herjax.commands.terminal import Terminal
-from herjax.dsl.ops import END, OP
 from herjax.dsl.source import format_program
 from herjax.learning.adaptation import Result
 from herjax.learning.config import AdaptConfig
@@ -22,7 +21,7 @@ from herjax.learning.population import Advance
 from herjax.runtime import processes
 from herjax.stats import percent
 from herjax.tasks.palette import terminal_grid
-from herjax.viewing.story import STALLED, Stall, find_stall, missed_cells, stages
+from herjax.viewing.story import STALLED, Stall, best_row, find_stall, missed_cells, stages
 
 EVERY = 25.0  # seconds from one line of a population to the next, without a terminal
 COLUMNS = ("epoch", "mean", "best", "child", "distinct", "new", "draws", "sampled", "run", "s")
@@ -109,7 +108,7 @@ class LiveView:
         )
         self.recent.append(np.asarray(metrics.program))
         if self._waits() == 0:
-            self.best = self.recent[-1][_best_row(metrics)]
+            self.best = self.recent[-1][best_row(self.recent[-1], np.asarray(metrics.accuracy))]
         if not self.console.is_terminal:
             self.console.print(" ".join(f"{cell:>8}" for cell in row), highlight=False)
             stall = self._stall() if self._waits() % STALLED == 0 else None
@@ -141,7 +140,7 @@ class LiveView:
         """The best program's picture, after its parent's if it is a child."""
         shown = Table.grid(padding=(0, 3))
         program, picture = np.asarray(metrics.program), np.asarray(metrics.best_picture)
-        best = _best_row(metrics)
+        best = best_row(program, np.asarray(metrics.accuracy))
         parents = self.config.sampled + self.config.kept
         pictures = [("best", picture)]
         if best >= parents and 4 * len(picture[0]) + 3 <= self.console.width:
@@ -205,9 +204,3 @@ class LiveView:
         for row in rows:
             table.add_row(*row)
         return table
-
-
-def _best_row(metrics: EpochMetrics) -> int:
-    """Of the programs of an epoch the best, as the epoch chooses it."""
-    draws = (np.asarray(metrics.program)[..., OP] != END).sum(axis=1)
-    return int(np.argmax(metrics.accuracy - 1e-6 * draws))

@@ -143,7 +143,8 @@ def write_files(
       weights: write model/, too.
     """
     history = jax.tree.map(lambda *rows: np.stack(rows), *result.history)
-    values = measure(member, result, history, config, seconds)
+    ops = pretrained.model.config.ops
+    values = measure(member, result, history, config, seconds, ops)
     values |= {"weights_sha256": pretrained.info["sha256"], "config": to_json(config)}
     values |= {"learner": learner, "versions": cli.versions()}
     values |= {"device": jax.devices()[0].device_kind}
@@ -162,6 +163,7 @@ def write_files(
         facts=run_facts(values),
         limit=config.draws(picture.target.size),
         overview=member.overview,
+        ops=ops,
     )
     write_atomically(folder / "report.html", page.encode())
     write_atomically(folder / "solution.py", format_script(result.program, picture.input).encode())
@@ -179,6 +181,7 @@ def measure(
     history: EpochMetrics,
     config: AdaptConfig,
     seconds: np.ndarray,
+    ops: int,
 ) -> dict:
     """The numbers of an adaptation; ``history`` is that of all its epochs, stacked."""
     best, attempts = history.accuracy.max(axis=1), history.accuracy[:, : config.sampled]
@@ -193,7 +196,7 @@ def measure(
         "best_attempt": attempts.max(axis=1).tolist(),
         "mean_attempt": attempts.mean(axis=1).tolist(),
         "draws": len(result.program),
-        "least_draws": least_draws(member.picture.target, member.picture.input),
+        "least_draws": least_draws(member.picture.target, member.picture.input, ops),
         "colours": len(np.unique(member.picture.target)),
         "seconds_run": seconds[0],
         "seconds_compile": seconds[1],

@@ -96,6 +96,16 @@ class Run:
             if self.events is not None:
                 self.events.append([line])
 
+    def flush(self) -> None:
+        """Write the lines that wait for a full disk.
+
+        Raises:
+          OSError: if they have to wait on.
+        """
+        self.log_file.flush()
+        if self.events is not None:
+            self.events.flush()
+
     def save(self) -> bool:
         """Write a checkpoint of this step; False, after a warning, if that fails."""
         written = self.write_snapshots()  # a run that continues from here makes them no more
@@ -190,6 +200,7 @@ class Run:
             for each in (*self.snapshots.values(), write):
                 processes.on_first(each)
         self.log({"step": self.step, **result})
+        processes.on_first(self.flush)
         cli.say(f"held-out: {cli.short(result)}", f"weights: {model}")
 
 

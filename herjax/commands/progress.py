@@ -35,12 +35,14 @@ class Progress:
 
     def epochs_left(self) -> tuple[float, int]:
         """Of all members, as estimated, and the most that there can be."""
-        waiting = self.members - self.ended - len(self.running)
-        left = [self.max_epochs - epoch for epoch in self.running.values()]
+        # A copy each time: what tells of it is another thread.
+        epochs = list(self.running.values())
+        waiting = self.members - self.ended - len(epochs)
+        left = [self.max_epochs - epoch for epoch in epochs]
         left += [self.max_epochs] * max(waiting, 0)
         if not self.solved:
             return math.inf, sum(left)
-        mean = (self.of_ended + sum(self.running.values())) / self.solved
+        mean = (self.of_ended + sum(epochs)) / self.solved
         return sum(-mean * math.expm1(-most / mean) for most in left), sum(left)
 
     def told(self) -> str:
@@ -50,13 +52,11 @@ class Progress:
         seconds = time.monotonic() - self.began
         if not self.done:
             return f"no epoch done yet, {duration(seconds)}: programs are compiled first"
-        epochs = sorted(self.running.values()) or [0]
-        about, most = (epochs * seconds / self.done for epochs in self.epochs_left())
+        epochs = sorted(self.running.values())
+        about, most = (left * seconds / self.done for left in self.epochs_left())
         rest = f"about {duration(about)}, at most " if self.solved else "at most "
-        return (
-            f"{len(self.running)} running, at epochs {epochs[0]} .. {epochs[-1]};"
-            f" {rest}{duration(most)} left"
-        )
+        at = f", at epochs {epochs[0]} .. {epochs[-1]}" if epochs else ""
+        return f"{len(epochs)} running{at}; {rest}{duration(most)} left"
 
 
 class Bests:

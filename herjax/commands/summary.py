@@ -8,11 +8,11 @@ import urllib.parse
 import numpy as np
 from rich.table import Table
 
-from herjax.commands import cli
 from herjax.commands.facts import this_command
 from herjax.commands.member import Member
 from herjax.commands.results import read_result
 from herjax.dsl.source import parse_program
+from herjax.runtime import records
 from herjax.runtime.files import write_atomically
 from herjax.stats import wilson_interval
 from herjax.viewing.overview import Ended, make_overview
@@ -54,7 +54,7 @@ def write_summary(workdir: pathlib.Path, members: list[Member], results: list[di
     }
     page = make_overview(f"herjax: {len(ended)} adaptations", ended, facts)
     write_atomically(workdir / "report.html", page.encode())
-    cli.write_lines(workdir / "results.jsonl", results)
+    records.write_lines(workdir / "results.jsonl", results)
 
 
 def best_picture(member: Member) -> np.ndarray | None:

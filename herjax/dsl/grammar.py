@@ -122,6 +122,7 @@ def check_records(program: ArrayLike, height: int, width: int) -> np.ndarray:
             f"program: draw {wrong[0] + 1} is {records[wrong[0]].tolist()}, allowed are numbers"
             f" from 0 below {limits.tolist()}"
         )
+    records = np.where(uses(records[:, OP]), records, 0)  # without what their ops do not use
     return records[records[:, OP] != END].astype(np.int32)
 
 

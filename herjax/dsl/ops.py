@@ -151,6 +151,6 @@ def has_segment(op: Array) -> Array:
     return jnp.asarray(_SEGMENT)[op]
 
 
-def uses(op: Array) -> Array:
+def uses(op: Array | np.ndarray) -> Array:
     """Which record columns ops (int32 [...]) use: bool [..., 6], OP always among them."""
     return jnp.asarray(_USES)[op]

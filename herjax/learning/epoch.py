@@ -199,7 +199,7 @@ def _next_state(
     program, accuracy = attempts.pairs.program, attempts.pairs.accuracy
     draws, solved = draw_count(program), attempts.solved
     memory, remembered = remember(state.memory, state.remembered, hashes, update.trained)
-    worth = accuracy - 1e-6 * draws  # more pixels right, then fewer draws
+    worth = worth_of(accuracy, draws, program.shape[1], attempts.pairs.picture[0].size)
     best = jnp.argmax(worth)
     _, kept = jax.lax.top_k(jnp.where(attempts.distinct, worth, -1.0), len(state.kept))
     better = accuracy[best] > state.best_accuracy
@@ -232,6 +232,14 @@ def _next_state(
             lambda rows, row: rows.at[state.epoch].set(row), state.history, metrics
         ),
     )
+
+
+def worth_of(accuracy: Array, draws: Array, most: int, cells: int) -> Array:
+    """Ranks programs by pixels right, then by fewer draws, up to ``most``: float32 [A].
+
+    All draws together count less than half of one of the canvas's cells.
+    """
+    return accuracy - draws / (2.0 * cells * (most + 1))
 
 
 def adjust_heat(heat: Array, distinct: Array, programs: int, min_distinct: float) -> Array:

@@ -48,7 +48,7 @@ def choose_pairs(attempts: Attempts, config: AdaptConfig, key: Array) -> tuple[P
       K pairs, the chosen ones first, and which of the A programs they are, bool [A]; none once the
       task is solved.
     """
-    order_key = jax.random.fold_in(key, config.pairs)  # minibatches have smaller numbers
+    order_key = jax.random.fold_in(key, config.steps)  # minibatches have smaller numbers
     accuracy = attempts.pairs.accuracy
     chosen = config.select(accuracy, attempts.new, config.pairs) & ~attempts.solved
     rank = jnp.where(chosen, config.order(order_key, accuracy), jnp.inf)

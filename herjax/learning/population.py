@@ -357,8 +357,8 @@ class Population:
         kept = [slot for slot, member in enumerate(found) if member >= 0 and member not in ended]
         begun = ended.union(found[kept].tolist())
         self.waiting = [member for member in self.waiting if member not in begun]
-        self.state, self.members = state, found
-        self._move(kept, max(len(self.members), len(kept)))
+        slots, self.state, self.members = max(len(self.members), len(kept)), state, found
+        self._move(kept, slots)
 
     def _round(self, slots: int) -> int:
         data = self.mesh.shape["data"]

@@ -129,13 +129,13 @@ def longer_dream(
 def grpo_advantage(reward: Array) -> Array:
     """Deviation from the mean reward [P], in standard deviations (GRPO, 2402.03300)."""
     reward = reward - reward[0]  # equal ones are exactly 0: Adam makes a step of any rounding error
-    return (reward - jnp.mean(reward)) / (jnp.std(reward, ddof=1) + 1e-4)
+    return (reward - jnp.mean(reward)) / (jnp.std(reward, ddof=min(len(reward) - 1, 1)) + 1e-4)
 
 
 def rloo_advantage(reward: Array) -> Array:
     """Reward [P] less the mean of the others' (RLOO, 2402.14740)."""
     reward = reward - reward[0]  # as in ``grpo_advantage``
-    return (reward - jnp.mean(reward)) * len(reward) / (len(reward) - 1)
+    return (reward - jnp.mean(reward)) * len(reward) / max(len(reward) - 1, 1)
 
 
 def entropic_advantage(reward: Array) -> Array:
@@ -144,6 +144,8 @@ def entropic_advantage(reward: Array) -> Array:
     beta is such that the softmax of beta r is ln 2 nats from uniform, if there is one: 0 where all
     are equal, and bounded where half are best.
     """
+    if len(reward) == 1:
+        return jnp.zeros_like(reward)
     count, reward = len(reward), reward - jnp.max(reward)
 
     def distance(beta: Array) -> Array:
@@ -239,7 +241,7 @@ def _ascend(
     objective: Callable[[Array, Array, Array], Array] = token_objective,
     reward_of: Callable[[Array], Array] = lambda accuracy: accuracy,
 ) -> Update:
-    """One pass over the group, in so many minibatches as hindsight takes optimiser steps at most.
+    """One pass over the group, in equal minibatches, no more than hindsight takes steps at most.
 
     The first step is the policy gradient itself; those after it weigh each token by its ratio. A
     group of equal rewards teaches nothing: then no step is taken.

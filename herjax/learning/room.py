@@ -223,7 +223,8 @@ def check_disk(
       ValueError: with the numbers.
     """
     size = weight_bytes(pretrained)
-    side = max(max(shape) for shape in shapes)
+    most = pretrained.model.config.max_side
+    side = max(canvas_side(shape, most) for shape in shapes)
     saved = sum(state_bytes(size, config, side * side).values()) * min(slots, len(shapes))
     parts = {
         "the checkpoints (max_epochs, programs, slots)": 3 * saved,  # two, and one being written

@@ -156,7 +156,8 @@ def _program(
         return compile()
     about = (_name(function), str(tree), shown, told, options, settings, _environment(devices[0]))
     digest = hashlib.sha256(repr((_version(), _machine(), about)).encode()).hexdigest()
-    return _kept(folder / f"herjax-{digest[:32]}.program", digest, tree, compile)
+    client = devices[0].client
+    return _kept(folder / f"herjax-{digest[:32]}.program", digest, tree, client, compile)
 
 
 def _told(value: Any) -> Any:
@@ -277,13 +278,17 @@ def _environment(device: jax.Device) -> tuple:
 
 
 def _kept(
-    path: pathlib.Path, digest: str, tree: Any, compile: Callable[[], jax.stages.Compiled]
+    path: pathlib.Path,
+    digest: str,
+    tree: Any,
+    client: Any,
+    compile: Callable[[], jax.stages.Compiled],
 ) -> Callable:
     """The program that the file holds; compiled and written if it is missing or damaged."""
     if path.exists():
         start = time.perf_counter()
         try:
-            program = _load(path, digest, tree)
+            program = _load(path, digest, tree, client)
         except Exception as error:  # what unpickling and XLA raise is no fixed set
             reason = (str(error) or repr(error)).splitlines()[0]
             log.warning("kept program could not be loaded (%s): compiling again", reason)
@@ -337,7 +342,7 @@ def _serialized(digest: str, program: jax.stages.Compiled) -> bytes:
     return hashlib.sha256(data).digest() + data
 
 
-def _load(path: pathlib.Path, digest: str, tree: Any) -> Callable:
+def _load(path: pathlib.Path, digest: str, tree: Any, client: Any) -> Callable:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE:
         raise ValueError(f"{path} is no program: {found.st_size:,} bytes")
@@ -349,9 +354,9 @@ def _load(path: pathlib.Path, digest: str, tree: Any) -> Callable:
     kept, ids, executable, out_tree = pickle.loads(zlib.decompress(content[32:]))
     if kept != digest:
         raise ValueError(f"{path} is of another program")
-    devices = {device.id: device for device in jax.devices()}
+    devices = {device.id: device for device in client.devices()}
     return serialize_executable.deserialize_and_load(
-        executable, tree, out_tree, execution_devices=[devices[i] for i in ids]
+        executable, tree, out_tree, client, [devices[i] for i in ids]
     )
 
 

@@ -110,7 +110,7 @@ def read_picture(
         raise ValueError(f"background is the colour of a blank input, not of {told(input)}")
     beneath = _input_of(os.fspath(path)) if input == OF_TASK else os.fspath(input)
     below, _, lost_below = _read_grid(beneath, cell_size, max_side, 0)
-    return over(target, below, beneath), lost or lost_below
+    return over(target, below, beneath), "; ".join(filter(None, (lost, lost_below)))
 
 
 def _input_of(path: str) -> str:

@@ -52,9 +52,12 @@ def read_image(name: str, cell_size: int | None, max_side: int, hole: int = 0) -
             # The pixel in the middle of each cell, before anything else is made of them.
             cells = (width // size, height // size)
             small = image.resize(cells, Image.Resampling.NEAREST)
-            if small.mode.startswith("I"):  # 16-bit grey
-                small = Image.fromarray((np.asarray(small) / 257).round().astype(np.uint8))
-            pixels = np.asarray(small.convert("RGBA"))
+            if small.mode.startswith("I"):  # 16-bit grey, which Pillow would cut off at 255
+                grey, clear = np.asarray(small), small.info.get("transparency", -1)
+                light, alpha = (grey / 257).round(), np.where(grey == clear, 0, 255)
+                pixels = np.dstack([light, light, light, alpha]).astype(np.uint8)
+            else:
+                pixels = np.asarray(small.convert("RGBA"))
         except Exception as error:
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(f"{name} is not an image that can be read: {why}") from None

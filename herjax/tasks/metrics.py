@@ -5,6 +5,7 @@ import numpy as np
 from jax import Array
 
 from herjax.dsl.executor import OUTSIDE
+from herjax.dsl.ops import SOURCE_OPS
 
 
 def pixel_accuracy(picture: Array | np.ndarray, target: Array | np.ndarray) -> Array:
@@ -34,12 +35,15 @@ def pixel_accuracy(picture: Array | np.ndarray, target: Array | np.ndarray) -> A
     return jnp.where(right == cells, 1.0, right / cells)
 
 
-def least_draws(target: np.ndarray, canvas: np.ndarray) -> int:
+def least_draws(target: np.ndarray, canvas: np.ndarray, ops: int = SOURCE_OPS) -> int:
     """A lower bound on the draws from a canvas [R, C] to a target [R, C].
 
-    Each of the source's calls has one colour, and paints an unbroken run of cells of any row or
-    column, which adds at most two changes of colour along it. (An outline paints two runs.)
+    Each call has one colour. Those of the source, the first SOURCE_OPS, paint an unbroken run of
+    cells of any row or column, which adds at most two changes of colour along it.
     """
+    colours = len(np.unique(target[target != canvas]))
+    if ops > SOURCE_OPS:
+        return colours
 
     def added(frame: int, axis: int) -> int:  # what lies around the canvas changes nothing
         grids = (np.pad(grid, 1, constant_values=frame) for grid in (target, canvas))
@@ -47,4 +51,4 @@ def least_draws(target: np.ndarray, canvas: np.ndarray) -> int:
         return int((after - before).max())
 
     changes = max(added(frame, axis) for frame in np.unique(canvas) for axis in (0, 1))
-    return max(len(np.unique(target[target != canvas])), -(-changes // 2))
+    return max(colours, -(-changes // 2))

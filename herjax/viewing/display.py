@@ -97,6 +97,7 @@ def report(result: Result, *, title: str = "herjax: an adaptation") -> Report:
         sampled=config.sampled,
         kept=config.kept,
         limit=config.draws(result.task.target.size),
+        ops=result.adapted.model.config.ops,
     )
     return Report(page, title, result.solved, len(result.history))
 

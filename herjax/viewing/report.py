@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from herjax._version import __version__
-from herjax.dsl.ops import COLOUR, END, OP
+from herjax.dsl.ops import COLOUR, END, OP, SOURCE_OPS
 from herjax.dsl.source import format_program, format_script
 from herjax.learning.epoch import EpochMetrics
 from herjax.tasks.metrics import least_draws
@@ -44,6 +44,7 @@ def make_report(
     facts: Mapping[str, str] | None = None,
     limit: int = sys.maxsize,
     overview: str | None = None,
+    ops: int = SOURCE_OPS,
 ) -> str:
     """The page of one adaptation.
 
@@ -58,6 +59,7 @@ def make_report(
       facts: of this run, names and texts, such as ``seconds``, which also goes into the first line.
       limit: the most draws that a program may have, if that is known.
       overview: address of the page of all adaptations, if there is one.
+      ops: calls that the decoder knows.
     """
     table = _Programs(picture.target.shape)
     waited = len(history.accuracy) - 1 - int(np.argmax(history.accuracy.max(axis=1)))
@@ -73,6 +75,7 @@ def make_report(
         "target": _digits(picture.target),
         "epochs": [_epoch(history, e, table, sampled, kept) for e in range(len(history.program))],
         **_best(program, picture),
+        "least": least_draws(picture.target, picture.input, ops),
         "picture": _digits(stages(program, picture.input)[-1]),
         "name": file_name(title),
         "programs": table.programs,
@@ -118,7 +121,6 @@ def _best(program: np.ndarray, picture: Picture) -> dict:
         "final": format_program(program),
         "script": format_script(program, picture.input),
         "length": len(program),
-        "least": least_draws(picture.target, picture.input),
     }
 
 

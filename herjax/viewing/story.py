@@ -93,10 +93,10 @@ def stages(program: np.ndarray, canvas: np.ndarray) -> list[np.ndarray]:
     return canvases
 
 
-def best_row(history: EpochMetrics, epoch: int, rows: np.ndarray) -> int:
-    """Of these rows of an epoch the one with most pixels right, then with fewest draws."""
-    draws = (history.program[epoch, rows, :, OP] != END).sum(axis=1)
-    return int(rows[np.lexsort((draws, -history.accuracy[epoch, rows]))[0]])
+def best_row(program: np.ndarray, accuracy: np.ndarray) -> int:
+    """Of programs [A, N, 6] the one with most pixels right, then with fewest draws."""
+    draws = (program[..., OP] != END).sum(axis=1)
+    return int(np.lexsort((draws, -accuracy))[0])
 
 
 def highlights(
@@ -114,8 +114,10 @@ def highlights(
         rows = epoch_rows(program, sampled, kept)
         bar = -1.0
         for what, mine in (("attempt", rows.attempts), ("child", rows.children)):
-            row = best_row(history, epoch, mine) if len(mine) else None
-            if row is not None and history.accuracy[epoch, row] > bar:
+            if not len(mine):
+                continue
+            row = mine[best_row(program[mine], np.asarray(history.accuracy)[epoch, mine])]
+            if history.accuracy[epoch, row] > bar:
                 bar = float(history.accuracy[epoch, row])
                 words = f"epoch {epoch + 1} of {epochs}\nbest {what}: {percent(bar)}"
                 found.append(Moment(stages(program[row], picture.input)[-1], words))
