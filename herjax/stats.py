@@ -57,19 +57,31 @@ def percent(fraction: float) -> str:
 
 
 class Runs(NamedTuple):
-    """Runs of one kind. Those not solved are right censored at their budget."""
+    """Runs of one kind. Those not solved are right censored at their budget.
 
-    sampled: ArrayLike  # [n] programs sampled until solved, or the whole budget
-    solved: ArrayLike  # bool [n]
+    Attributes:
+      sampled: [n] programs sampled until solved, or the whole budget.
+      solved: bool [n].
+    """
+
+    sampled: ArrayLike
+    solved: ArrayLike
 
 
 class Unsolved(NamedTuple):
-    """The share of runs still unsolved, a step function: each share holds from its time on."""
+    """The share of runs still unsolved, a step function: each share holds from its time on.
 
-    times: np.ndarray  # float64 [T], rising; 0, then all times at which a run ended
-    share: np.ndarray  # float64 [T], falling from 1
-    low: np.ndarray  # float64 [T], 95 % limits of each share by itself
-    high: np.ndarray  # float64 [T]
+    Attributes:
+      times: float64 [T], rising; 0, then all times at which a run ended.
+      share: float64 [T], falling from 1.
+      low: float64 [T], 95 % limits of each share by itself.
+      high: float64 [T].
+    """
+
+    times: np.ndarray
+    share: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 class Median(NamedTuple):
@@ -81,8 +93,15 @@ class Median(NamedTuple):
 
 
 class LogRank(NamedTuple):
-    z: float  # above 0 if the first sample is the faster; its square is the chi-square
-    p: float  # of both sides
+    """What ``log_rank`` found.
+
+    Attributes:
+      z: above 0 if the first sample is the faster; its square is the chi-square.
+      p: of both sides.
+    """
+
+    z: float
+    p: float
 
 
 def unsolved_share(runs: Runs) -> Unsolved:

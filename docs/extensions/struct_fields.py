@@ -1,14 +1,7 @@
-"""Documents the fields of structs by the comments that stand beside them in the source.
+"""Adds the defaults of configurations to what their docstrings say of their fields."""
 
-Structs of arrays say dtype, shape and meaning of each field in a comment; configurations say it in
-the docstring, under "Attributes:". Both become one list, with the defaults.
-"""
-
-import ast
 import dataclasses
-import inspect
 import re
-import textwrap
 
 from numpy.typing import ArrayLike
 
@@ -43,7 +36,7 @@ def before_napoleon(app, what, name, obj, options, lines):
     if what == "property":  # napoleon takes "bool [A]: which rows" for a type and its description
         plain[name] = list(lines)
     if what == "class":
-        add_fields(obj, lines)
+        add_defaults(obj, lines)
 
 
 def after_napoleon(app, what, name, obj, options, lines):
@@ -52,10 +45,9 @@ def after_napoleon(app, what, name, obj, options, lines):
     lines[:] = [line for line in lines if not re.match(HIDDEN, line)]
 
 
-def add_fields(struct: type, lines: list[str]) -> None:
-    """Put the list of a class's fields behind its docstring."""
-    told, text = split_attributes("\n".join(lines))
-    fields = {**comments(struct), **told}
+def add_defaults(struct: type, lines: list[str]) -> None:
+    """Say the default of each field in the list of them that a docstring has."""
+    fields, text = split_attributes("\n".join(lines))
     if fields:
         entries = [f"  {field}: {words}{default(struct, field)}" for field, words in fields.items()]
         lines[:] = [*text.splitlines(), "", "Attributes:", *entries, ""]
@@ -66,23 +58,6 @@ def split_attributes(docstring: str) -> tuple[dict[str, str], str]:
     text, _, attributes = docstring.partition("\nAttributes:\n")
     found = re.findall(r"^ {2}(\w+): (.*(?:\n {4}.*)*)", attributes, flags=re.MULTILINE)
     return {name: " ".join(words.split()) for name, words in found}, text
-
-
-def comments(struct: type) -> dict[str, str]:
-    """Of every annotated field of a class the comment behind it, or else the one above it."""
-    source = textwrap.dedent(inspect.getsource(struct))
-    rows = source.splitlines()
-    found = {}
-    for node in ast.parse(source).body[0].body:
-        if isinstance(node, ast.AnnAssign):
-            behind = rows[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-            above, row = [], node.lineno - 2
-            while rows[row].lstrip().startswith("#"):
-                above.insert(0, rows[row])
-                row -= 1
-            told = [behind] if "#" in behind else above
-            found[node.target.id] = " ".join(line.partition("#")[2].strip() for line in told)
-    return found
 
 
 def default(struct: type, field: str) -> str:

@@ -75,14 +75,23 @@ class ModelConfig:
 
 @struct.dataclass
 class Cells:
-    """The cells of canvases in reading order, without the padding between rows."""
+    """The cells of canvases in reading order, without the padding between rows.
 
-    row: Array  # int32 [B, P]
-    col: Array  # int32 [B, P]
-    valid: Array  # bool [B, P], false past height * width
-    target: Array  # int32 [B, P], colours
-    input: Array  # int32 [B, P], colours
-    edges: Array  # float32 [B, P, 17], see `canvas_cells`
+    Attributes:
+      row: int32 [B, P].
+      col: int32 [B, P].
+      valid: bool [B, P], false past height * width.
+      target: int32 [B, P], colours.
+      input: int32 [B, P], colours.
+      edges: float32 [B, P, 17], see `canvas_cells`.
+    """
+
+    row: Array
+    col: Array
+    valid: Array
+    target: Array
+    input: Array
+    edges: Array
 
 
 # Rows down and columns right to a cell itself, then to its 8 neighbours.

@@ -40,12 +40,19 @@ MASKED = -1e9  # logit of what must not be chosen or seen
 
 @struct.dataclass
 class Prefix:
-    """What program tokens need of an encoded canvas."""
+    """What program tokens need of an encoded canvas.
+
+    Attributes:
+      cells: of the canvases.
+      keys: one [B, H, P, K] for each program layer.
+      values: likewise.
+      pointers: [B, P, D].
+    """
 
     cells: Cells
-    keys: tuple[Array, ...]  # one [B, H, P, K] for each program layer
-    values: tuple[Array, ...]  # likewise
-    pointers: Array  # [B, P, D]
+    keys: tuple[Array, ...]
+    values: tuple[Array, ...]
+    pointers: Array
 
 
 @struct.dataclass
@@ -53,12 +60,18 @@ class DecodePrefix:
     """A prefix for ``decode``, B = 1: what queries are multiplied by stands as products read it.
 
     XLA:CPU would turn it for every token.
+
+    Attributes:
+      cells: of the canvas.
+      keys: one [H, K, P] for each program layer.
+      values: one [H, P, K] for each.
+      pointers: [B, D, P].
     """
 
     cells: Cells
-    keys: tuple[Array, ...]  # one [H, K, P] for each program layer
-    values: tuple[Array, ...]  # one [H, P, K] for each
-    pointers: Array  # [B, D, P]
+    keys: tuple[Array, ...]
+    values: tuple[Array, ...]
+    pointers: Array
 
     @classmethod
     def of(cls, prefix: Prefix) -> "DecodePrefix":
@@ -70,12 +83,19 @@ class DecodePrefix:
 
 @struct.dataclass
 class Logits:
-    """Unnormalised log-probabilities of the next token, by slot; illegal ones are MASKED."""
+    """Unnormalised log-probabilities of the next token, by slot; illegal ones are MASKED.
 
-    op: Array  # [B, N + 1, 1 + ops], the last one after N draws
-    colour: Array  # [B, N, COLOURS]
-    point1: Array  # [B, N, P]
-    point2: Array  # [B, N, P]
+    Attributes:
+      op: [B, N + 1, 1 + ops], the last one after N draws.
+      colour: [B, N, COLOURS].
+      point1: [B, N, P].
+      point2: [B, N, P].
+    """
+
+    op: Array
+    colour: Array
+    point1: Array
+    point2: Array
 
 
 @struct.dataclass
@@ -85,11 +105,16 @@ class Cache:
     The start token, then each finished draw has one entry. After ``count`` of them, the token in
     slot s of the next draw has entry count + 3 - s: the last ends where its draw belongs, and the
     draw after it overwrites the others before it may see them.
+
+    Attributes:
+      keys: [H, G, N + 4, K].
+      values: likewise.
+      count: int32 [], finished draws and the start token.
     """
 
-    keys: tuple[Array, ...]  # [H, G, N + 4, K]
-    values: tuple[Array, ...]  # likewise
-    count: Array  # int32 [], finished draws and the start token
+    keys: tuple[Array, ...]
+    values: tuple[Array, ...]
+    count: Array
 
     def with_room(self, draws: int) -> "Cache":
         """For programs of up to so many draws, at least as many as before."""

@@ -49,12 +49,17 @@ MANY = 256
 
 @struct.dataclass
 class Samples:
-    """Programs sampled for one task."""
+    """Programs sampled for one task.
 
-    program: Array  # int32 records [G, N, 6], in painting order
-    tokens: Array  # int32 [G, N, 4], as written
-    # float32 [G, N + 1, 4], at temperature 1, 0 where no token was sampled. The last row is 0:
-    # a program that fills all N draws is cut off, not ended.
+    Attributes:
+      program: int32 records [G, N, 6], in painting order.
+      tokens: int32 [G, N, 4], as written.
+      log_probs: float32 [G, N + 1, 4], at temperature 1, 0 where no token was sampled. The last
+        row is 0: a program that fills all N draws is cut off, not ended.
+    """
+
+    program: Array
+    tokens: Array
     log_probs: Array
 
 

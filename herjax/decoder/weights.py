@@ -39,11 +39,17 @@ UNPACKAGED = (
 
 
 class Pretrained(NamedTuple):
-    """A decoder and its weights."""
+    """A decoder and its weights.
+
+    Attributes:
+      model: the decoder.
+      params: its parameters.
+      info: config.json: how it was made, and its evaluation.
+    """
 
     model: Decoder
     params: dict
-    info: dict[str, Any]  # config.json: how it was made, and its evaluation
+    info: dict[str, Any]
 
     def __repr__(self) -> str:  # that of a tuple tells all weights
         count = sum(np.size(leaf) for leaf in jax.tree.leaves(self.params))

@@ -36,14 +36,23 @@ MAX_SEED = 2**32 - 1  # beyond, keys repeat
 
 
 class Result(NamedTuple):
-    """What an adaptation found."""
+    """What an adaptation found.
+
+    Attributes:
+      solved: whether the program draws the target.
+      program: int32 records [N, 6], the best found, painted in order.
+      history: one an epoch, as NumPy arrays.
+      adapted: the decoder as it is now, which ``adapt`` takes again.
+      task: what it was adapted to, without padding.
+      config: the settings.
+    """
 
     solved: bool
-    program: np.ndarray  # int32 records [N, 6], the best found, painted in order
-    history: list[EpochMetrics]  # one an epoch, as NumPy arrays
-    adapted: Pretrained  # the decoder as it is now, which ``adapt`` takes again
-    task: Task | None = None  # what it was adapted to, without padding
-    config: AdaptConfig | None = None  # the settings
+    program: np.ndarray
+    history: list[EpochMetrics]
+    adapted: Pretrained
+    task: Task | None = None
+    config: AdaptConfig | None = None
 
     def __repr__(self) -> str:  # that of a tuple tells every program and all weights
         draws, epochs = len(self.program), len(self.history)

@@ -29,11 +29,17 @@ from herjax.tasks.task import Task
 
 @struct.dataclass
 class Pairs:
-    """Programs in hindsight: each with the picture it draws."""
+    """Programs in hindsight: each with the picture it draws.
 
-    program: Array  # int32 [A, N, 6], rewritten: canonical by default
-    picture: Array  # int8 [A, R, C]
-    accuracy: Array  # float32 [A], fraction of pixels right of the real target
+    Attributes:
+      program: int32 [A, N, 6], rewritten: canonical by default.
+      picture: int8 [A, R, C].
+      accuracy: float32 [A], fraction of pixels right of the real target.
+    """
+
+    program: Array
+    picture: Array
+    accuracy: Array
 
 
 @struct.dataclass
@@ -42,16 +48,26 @@ class Attempts:
 
     Rows are the G sampled programs, then (unless in plain HER) the E kept ones, then a child of
     each of these. What was sampled is here as the decoder said it, for the canvas that it saw.
+
+    Attributes:
+      pairs: of all A.
+      distinct: bool [A], the shortest program of each different picture.
+      new: bool [A], of these the ones not trained on before.
+      seen: unbatched: the task as the decoder saw it, augmented.
+      augmentation: by which; ``augment_program`` moves any program there.
+      temperature: float32 [G], of each sampled program; 0 for the greedy one.
+      tokens: int32 [G, N, 4], of the sampled programs, see ``herjax.dsl.grammar``.
+      log_probs: float32 [G, N + 1, 4], of each at temperature 1; 0 where there is none.
     """
 
-    pairs: Pairs  # of all A
-    distinct: Array  # bool [A], the shortest program of each different picture
-    new: Array  # bool [A], of these the ones not trained on before
-    seen: Task  # unbatched: the task as the decoder saw it, augmented
-    augmentation: Augmentation  # by which; ``augment_program`` moves any program there
-    temperature: Array  # float32 [G], of each sampled program; 0 for the greedy one
-    tokens: Array  # int32 [G, N, 4], of the sampled programs, see ``herjax.dsl.grammar``
-    log_probs: Array  # float32 [G, N + 1, 4], of each at temperature 1; 0 where there is none
+    pairs: Pairs
+    distinct: Array
+    new: Array
+    seen: Task
+    augmentation: Augmentation
+    temperature: Array
+    tokens: Array
+    log_probs: Array
 
     @property
     def sampled(self) -> Array:

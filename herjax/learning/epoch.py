@@ -51,39 +51,63 @@ class EpochMetrics:
     """What an epoch did. Accuracies are fractions of pixels right.
 
     JAX arrays while an adaptation runs, NumPy arrays in all that is handed out.
+
+    Attributes:
+      program: int8 records [A, N, 6] of every program, canonical; empty for kept ones that are not
+        there yet.
+      accuracy: float32 [A], of each.
+      best_picture: int8 [R, C], what the best program of this epoch draws.
+      run: int32 [], programs whose reward was asked for, offers of recombination included.
+      distinct: int32 [], different pictures.
+      new: int32 [], of these not trained on before.
+      trained: int32 [], programs trained on.
+      draws: float32 [], mean of the sampled programs after pruning.
+      loss: float32 [], of the learner: for hindsight the mean over the minibatches, nats per
+        token; 0 if none, NaN if the weights are not finite any more.
+      solved: bool [], whether any program draws the target.
     """
 
-    # int8 records [A, N, 6] of every program, canonical; of kept ones that are not there yet, none
     program: Array
-    accuracy: Array  # float32 [A], of each
-    best_picture: Array  # int8 [R, C], of this epoch
-    run: Array  # int32 [], programs whose reward was asked for, offers of recombination included
-    distinct: Array  # int32 [], different pictures
-    new: Array  # int32 [], of these not trained on before
-    trained: Array  # int32 [], programs trained on
-    draws: Array  # float32 [], mean of the sampled programs after pruning
-    # float32 [], of the learner: for hindsight the mean over the minibatches, nats per token; 0 if
-    # none, NaN if the weights are not finite any more
+    accuracy: Array
+    best_picture: Array
+    run: Array
+    distinct: Array
+    new: Array
+    trained: Array
+    draws: Array
     loss: Array
-    solved: Array  # bool []
+    solved: Array
 
 
 @struct.dataclass
 class AdaptState:
-    """Everything an adaptation needs to go on, and what it did so far."""
+    """Everything an adaptation needs to go on, and what it did so far.
+
+    Attributes:
+      train: weights and optimiser.
+      epoch: int32 [], epochs done.
+      running: bool [], False once solved, at the limit, or when the loss is not finite.
+      memory: uint32 [M, 2], hashes of the pictures trained on; 0 where empty.
+      remembered: int32 [], pictures ever remembered; the oldest are overwritten.
+      best_program: int32 [N, 6], canonical.
+      best_accuracy: float32 [], of best_program; -1 before the first epoch.
+      kept: int32 [max(E, 1), N, 6], the best programs, of different pictures if there are so many.
+      heat: float32 [], 1 or more: what the temperatures are multiplied by.
+      key: PRNG key of the adaptation.
+      history: a row an epoch, max_epochs in front of every shape; 0 beyond `epoch`.
+    """
 
     train: TrainState
-    epoch: Array  # int32 [], epochs done
-    running: Array  # bool [], False once solved, at the limit, or when the loss is not finite
-    memory: Array  # uint32 [M, 2], hashes of the pictures trained on; 0 where empty
-    remembered: Array  # int32 [], pictures ever remembered; the oldest are overwritten
-    best_program: Array  # int32 [N, 6], canonical
-    best_accuracy: Array  # float32 [], of best_program; -1 before the first epoch
-    # int32 [max(E, 1), N, 6], the best programs, of different pictures if there are so many
+    epoch: Array
+    running: Array
+    memory: Array
+    remembered: Array
+    best_program: Array
+    best_accuracy: Array
     kept: Array
-    heat: Array  # float32 [], 1 or more: what the temperatures are multiplied by
+    heat: Array
     key: Array
-    history: EpochMetrics  # a row an epoch, max_epochs in front of every shape; 0 beyond `epoch`
+    history: EpochMetrics
 
 
 @as_written()

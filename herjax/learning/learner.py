@@ -22,11 +22,17 @@ from herjax.tasks.task import Task
 
 
 class Update(NamedTuple):
-    """What a learner returns."""
+    """What a learner returns.
 
-    train: TrainState  # after its optimiser steps
-    loss: Array  # float32 [], reported; if it is not finite, the adaptation ends with an error
-    trained: Array  # bool [A], the programs it trained on; their pictures will not be new again
+    Attributes:
+      train: after its optimiser steps.
+      loss: float32 [], reported; if it is not finite, the adaptation ends with an error.
+      trained: bool [A], the programs it trained on; their pictures will not be new again.
+    """
+
+    train: TrainState
+    loss: Array
+    trained: Array
 
 
 class Learner(Protocol):

@@ -55,10 +55,15 @@ DICE = 12  # random numbers for each draw that is offered
 
 
 class Shortened(NamedTuple):
-    """What a search for a shorter program found."""
+    """What a search for a shorter program found.
 
-    program: np.ndarray  # int32 records [N, 6], canonical; of the same picture
-    draws: list[int]  # of the shortest program, before and after each epoch
+    Attributes:
+      program: int32 records [N, 6], canonical; of the same picture.
+      draws: of the shortest program, before and after each epoch.
+    """
+
+    program: np.ndarray
+    draws: list[int]
 
 
 class Chain(NamedTuple):

@@ -231,9 +231,15 @@ def bucketed_gradients(
 
 @struct.dataclass
 class TrainState:
-    """Everything a training run needs to go on."""
+    """Everything a training run needs to go on.
 
-    step: Array  # int32 []
+    Attributes:
+      step: int32 [], optimiser steps done.
+      params: of the decoder.
+      opt_state: of the optimiser.
+    """
+
+    step: Array
     params: dict[str, Any]
     opt_state: optax.OptState
 

@@ -22,12 +22,19 @@ _TRANSPOSED = np.array([0] + [1 + _NAMES.index(op.transposed or op.name) for op 
 
 @struct.dataclass
 class Augmentation:
-    """Swap rows and columns or not, then turn them upside down or not; and replace the colours."""
+    """Swap rows and columns or not, then turn them upside down or not; and replace the colours.
 
-    transpose: Array  # bool []
-    flip_rows: Array  # bool []
-    flip_cols: Array  # bool []
-    colours: Array  # int32 [10], the new colour of each
+    Attributes:
+      transpose: bool [].
+      flip_rows: bool [].
+      flip_cols: bool [].
+      colours: int32 [10], the new colour of each.
+    """
+
+    transpose: Array
+    flip_rows: Array
+    flip_cols: Array
+    colours: Array
 
 
 def random_augmentation(key: Array, task: Task, symmetries: bool, colours: bool) -> Augmentation:

@@ -33,11 +33,17 @@ SQUARES = {
 
 
 class Picture(NamedTuple):
-    """A named task."""
+    """A named task.
 
-    input: np.ndarray  # int8 [R, C]
-    target: np.ndarray  # int8 [R, C]
-    program: np.ndarray  # int32 records [N, 6] that paint target over input
+    Attributes:
+      input: int8 [R, C], the canvas to draw on.
+      target: int8 [R, C], the picture to draw.
+      program: int32 records [N, 6] that paint target over input.
+    """
+
+    input: np.ndarray
+    target: np.ndarray
+    program: np.ndarray
 
 
 def pictures() -> dict[str, Picture]:

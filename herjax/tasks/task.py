@@ -19,12 +19,19 @@ CANVAS_SIDES = (10, 16, 20, 24, 30)
 
 @struct.dataclass
 class Task:
-    """A drawing task: paint ``target`` over ``input``. Canvases are padded with OUTSIDE."""
+    """A drawing task: paint ``target`` over ``input``. Canvases are padded with OUTSIDE.
 
-    input: Array  # int8 [R, C]
-    target: Array  # int8 [R, C]
-    height: Array  # int32 []
-    width: Array  # int32 []
+    Attributes:
+      input: int8 [R, C], the canvas to draw on.
+      target: int8 [R, C], the picture to draw.
+      height: int32 [], without padding.
+      width: int32 [], likewise.
+    """
+
+    input: Array
+    target: Array
+    height: Array
+    width: Array
 
 
 def make_task(

@@ -29,9 +29,16 @@ FRAME_HEIGHT = 800  # CSS pixels, of a report in a notebook
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The page of an adaptation, as from ``herjax.report``."""
+    """The page of an adaptation, as from ``herjax.report``.
 
-    html: str = dataclasses.field(repr=False)  # the whole page, which loads nothing from elsewhere
+    Attributes:
+      html: the whole page, which loads nothing from elsewhere.
+      title: of the page.
+      solved: whether the target was drawn.
+      epochs: of the adaptation.
+    """
+
+    html: str = dataclasses.field(repr=False)
     title: str
     solved: bool
     epochs: int
@@ -110,9 +117,14 @@ def _settings(config: AdaptConfig) -> dict:
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Shown:
-    """Pictures side by side, as from ``herjax.show``."""
+    """Pictures side by side, as from ``herjax.show``.
 
-    pictures: tuple[np.ndarray, ...]  # each int8 [R, C]
+    Attributes:
+      pictures: each int8 [R, C].
+      titles: of the pictures.
+    """
+
+    pictures: tuple[np.ndarray, ...]
     titles: tuple[str, ...]
 
     def __repr__(self) -> str:
