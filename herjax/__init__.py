@@ -45,7 +45,7 @@ from herjax.tasks.files import load_picture
 from herjax.tasks.metrics import pixel_accuracy
 from herjax.tasks.random import TaskConfig, random_task
 from herjax.tasks.suite import Picture, pictures
-from herjax.tasks.task import Task, make_task
+from herjax.tasks.task import Task, make_task, pad_task
 from herjax.viewing.display import Report, report, show
 
 __all__ = [
@@ -89,6 +89,7 @@ __all__ = [
     "order_reversed",
     "order_shuffled",
     "order_sorted",
+    "pad_task",
     "parse_program",
     "pass_at_k",
     "pictures",

@@ -6,7 +6,7 @@ SciPy is imported where it is needed: scipy.stats takes longer to import than al
 import math
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -66,6 +66,11 @@ class Runs(NamedTuple):
 
     sampled: ArrayLike
     solved: ArrayLike
+
+    @classmethod
+    def of(cls, results: Sequence[Any]) -> "Runs":
+        """Of results of ``herjax.adapt`` and ``adapt_population``."""
+        return cls([r.programs_sampled for r in results], [r.solved for r in results])
 
 
 class Unsolved(NamedTuple):

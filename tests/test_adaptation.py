@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import herjax
+from herjax import stats
 from herjax.learning.attempts import attempt
 from herjax.learning.config import AdaptConfig
 from tests import referee
@@ -45,6 +46,16 @@ def test_a_result_holds_the_epochs_that_were_run_and_no_more(tiny, target):
 
 def stop(*_):
     raise StopIteration
+
+
+def test_results_are_runs_to_compare(tiny, target):
+    result = herjax.adapt(target, params=tiny, config=CONFIG)
+    assert result.programs_sampled == 16 * len(result.history) == 96
+    runs = stats.Runs.of([result, result._replace(solved=True, history=result.history[:2])])
+    assert (runs.sampled, runs.solved) == ([96, 32], [False, True])
+    assert stats.median_to_solve(runs).value == 32
+    with pytest.raises(ValueError, match="result has no config"):
+        result._replace(config=None).programs_sampled  # noqa: B018
 
 
 def test_adapt_stops_at_a_solution_without_training(tiny):

@@ -117,3 +117,33 @@ def test_keep_draws_keeps_the_order():
     program = np.arange(1, 25).reshape(4, 6)
     kept = keep_draws(program, np.array([False, True, False, True]))
     assert np.array_equal(kept, [program[1], program[3], [0] * 6, [0] * 6])
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda program: herjax.execute(program, np.zeros((2, 2), int)),
+        lambda program: herjax.prune(program, np.zeros((2, 2), int)),
+        lambda program: herjax.shorten(program, np.zeros((2, 2), int)),
+        herjax.format_program,
+        lambda program: herjax.encode_programs([program], 2, 2),
+    ],
+)
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("def task(img): ...", "got str"),
+        (np.zeros((2, 5), int), r"got shape \[2, 5\]"),
+        (np.zeros((3, 2, 6), int), r"got shape \[3, 2, 6\]"),
+        ([[1, 2], [3]], "got list"),
+        (3, "got int"),
+    ],
+)
+def test_what_is_no_program_is_told(use, program, told):
+    with pytest.raises(ValueError, match=rf"program must be records \[N, 6\], {told}"):
+        use(program)
+
+
+def test_a_batch_of_canvases_is_told():
+    with pytest.raises(ValueError, match=r"input must be a canvas \[R, C\], got shape \[1, 2, 2\]"):
+        herjax.execute(np.zeros((1, 6), int), np.zeros((1, 2, 2), int))

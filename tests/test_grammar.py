@@ -56,9 +56,7 @@ def test_programs_of_any_length_become_tokens():
 @pytest.mark.parametrize(
     ("program", "told"),
     [
-        ("def task(img): return img", r"integer records \[N, 6\], got 'def task"),
-        (np.zeros((2, 5), int), r"integer records \[N, 6\], got array"),
-        (np.zeros((2, 6)), r"integer records \[N, 6\], got array"),
+        (np.zeros((2, 6)), "integer records, got float64"),
         (np.array([[5, 1, 0, 7, 0, 0]]), r"draw 1 is \[5, 1, 0, 7, 0, 0\], allowed are"),
         (np.array([[5, -1, 0, 0, 0, 0]]), "draw 1"),
     ],

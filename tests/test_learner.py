@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,16 +122,41 @@ class Unhashable:
         return herjax.hindsight(*arguments)
 
 
+def trained_on(rows):
+    return lambda model, train, *_: herjax.Update(train, jnp.float32(0), rows)
+
+
 @pytest.mark.parametrize(
     ("learner", "message"),
     [
         (lambda *_: None, "the learner must return an Update, got None"),
         (Unhashable(), "learner must be hashable, and <.*Unhashable.* is not"),
+        (trained_on(jnp.ones(3, bool)), r"Update.trained must be bool \[40\], got bool \[3\]"),
+        (trained_on(jnp.ones(40)), r"Update.trained must be bool \[40\], got float32 \[40\]"),
     ],
 )
 def test_what_is_no_learner_is_told(tiny, learner, message):
     with pytest.raises(ValueError, match=message):
         herjax.adapt(np.eye(3, dtype=int), params=tiny, config=CONFIG, learner=learner)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"select": lambda accuracy, new, count: jnp.argsort(accuracy)[:count]},
+            r"select's result must be bool \[40\], got int32 \[10\]",
+        ),
+        (
+            {"order": lambda key, accuracy: accuracy[:, None]},
+            r"order's result must be float32 or int32 \[40\], got float32 \[40, 1\]",
+        ),
+    ],
+)
+def test_what_does_not_select_or_order_is_told(tiny, changes, message):
+    config = dataclasses.replace(CONFIG, **changes)
+    with pytest.raises(ValueError, match=message):
+        herjax.adapt(np.eye(3, dtype=int), params=tiny, config=config)
 
 
 # ---- Programs of someone's own -------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import herjax
+from herjax.commands.named_tasks import chosen_tasks
 from herjax.tasks.files import arc_pictures, is_picture_file
 from tests import referee
 
@@ -158,3 +159,19 @@ def test_bad_arguments(files):
 def test_names_of_the_suite_are_no_files():
     assert not any(is_picture_file(name) for name in [*herjax.pictures(), "all", "chicken"])
     assert all(is_picture_file(name) for name in ("-", "a.png", "b/c", "x.json#y", "arc1:12"))
+
+
+def test_a_folder_stands_for_its_pictures(files, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("b.txt", "a.json", "c.PNG", "notes.md", "d.jpg"):
+        (folder / name).write_bytes(b"12\n34\n" if name == "b.txt" else b"")
+    (folder / "a.json").write_text("[[1, 2], [3, 5]]")
+    (folder / "c.PNG").write_bytes((files / "one.png").read_bytes())
+    chosen = chosen_tasks(f"{folder}/,{files}/one.png", 10)
+    assert list(chosen) == ["a.json", "b.txt", "c.PNG", "one.png"]
+    assert chosen["b.txt"].target.tolist() == [[1, 2], [3, 4]]
+    assert np.array_equal(chosen["c.PNG"].target, chosen["one.png"].target)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match=r"none/ is a folder without pictures \(.png, .gif, .json"):
+        chosen_tasks(f"{tmp_path}/none/", 10)

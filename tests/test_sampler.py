@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import herjax
 from herjax.decoder import sampler
 from herjax.decoder.model import Decoder
 from herjax.decoder.sampler import sample
@@ -88,3 +89,17 @@ def test_no_turn_copies_what_has_been_said(tiny, monkeypatch, many, sizes):
         # Of the loop:
         assert ops[False, "get-tuple-element"] or ops[False, "dynamic-update-slice"]
         assert not ops[False, "copy"]
+
+
+def test_without_a_size_all_of_the_canvas_has_places(tiny, target):
+    task, heat = herjax.make_task(target), jnp.ones(4)
+    first, other = (
+        herjax.sample(*tiny[:2], task, jax.random.key(0), heat, 3, *size)
+        for size in ((), (target.size,))
+    )
+    assert np.array_equal(first.tokens, other.tokens)
+    with pytest.raises(ValueError, match=r"\[R, C\] and \[G\], got \[6, 7\] and \[\]"):
+        herjax.sample(*tiny[:2], task, jax.random.key(0), 0.9, 3)
+    batch = jax.tree.map(lambda leaf: leaf[None], task)
+    with pytest.raises(ValueError, match=r"got \[1, 6, 7\] and \[4\]"):
+        herjax.sample(*tiny[:2], batch, jax.random.key(0), heat, 3)

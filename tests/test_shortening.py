@@ -152,7 +152,7 @@ def test_a_picture_keeps_its_cells_and_its_draws_become_few(monkeypatch):
     [
         ({"program": [[PIXEL, 1, 0, 0, 0, 0]]}, "does not draw the target: 71 of 72 cells differ"),
         ({"program": [[PIXEL, 1, 9, 0, 0, 0]]}, r"program: draw 1 is \[5, 1, 9, 0, 0, 0\]"),
-        ({"program": [1, 2]}, "program must be integer records"),
+        ({"program": [1, 2]}, "program must be records"),
         ({"epochs": -1}, "epochs must be an integer, 0 .. "),
         ({"seed": 0.5}, "seed must be an integer"),
         ({"on_epoch": 3}, "on_epoch must be a function"),

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import herjax
 from herjax.dsl.executor import OUTSIDE
 from herjax.dsl.ops import COLUMN, PIXEL, RECTANGLE, ROW
 from herjax.learning.presets import PretrainConfig
@@ -159,3 +160,17 @@ def test_bucket_of_step_follows_the_shares():
     for wrong in ((1,), (0, 0), (1, -1), (1, float("nan"))):
         with pytest.raises(ValueError, match="size_shares must be 2 numbers from 0"):
             dataclasses.replace(config, size_shares=tuple(map(float, wrong)))
+
+
+def test_tasks_on_one_canvas_can_be_stacked():
+    small, large = (herjax.make_task(np.full(shape, 3)) for shape in ((2, 3), (4, 1)))
+    padded = [herjax.pad_task(task, 5) for task in (small, large)]
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
+    assert both.target.shape == (2, 5, 5)
+    assert [(both.target[i] == 3).sum() for i in range(2)] == [6, 4]
+    assert (both.target == OUTSIDE).sum() == 50 - 10
+    assert both.height.tolist() == [2, 4]
+    with pytest.raises(ValueError, match="task of 4x1 is larger than the canvas, 3x3"):
+        herjax.pad_task(large, 3)
+    with pytest.raises(ValueError, match="side must be an integer"):
+        herjax.pad_task(large, 5.0)

@@ -25,6 +25,20 @@ def test_weights_come_back_exactly(tiny, folder):
         assert np.array_equal(a, b)
 
 
+def test_what_could_not_be_loaded_again_is_not_written(tiny, deep, tmp_path):
+    config, folder = tiny.model.config, tmp_path / "model"
+    with pytest.raises(ValueError, match="'blocks_2/.*' is no parameter of this model"):
+        herjax.save_weights(folder, config, deep.params, {})
+    with pytest.raises(ValueError, match="blocks_2/.* is missing"):
+        herjax.save_weights(folder, deep.model.config, tiny.params, {})
+    with pytest.raises(ValueError, match="info must be JSON: Object of type float32"):
+        herjax.save_weights(folder, config, tiny.params, {"loss": np.float32(1)})
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, tiny.params)
+    with pytest.raises(ValueError, match="holds numbers that are not finite"):
+        herjax.save_weights(folder, config, broken, {})
+    assert not folder.exists()
+
+
 def damage(folder, kind):
     weights, config = folder / "model.safetensors", folder / "config.json"
     data = bytearray(weights.read_bytes())

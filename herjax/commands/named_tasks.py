@@ -1,5 +1,6 @@
 """The pictures that --task and --input name: of the suite, of sets, of the user's files."""
 
+import pathlib
 import re
 from functools import partial
 
@@ -9,6 +10,7 @@ from herjax.runtime import processes
 from herjax.runtime.config import did_you_mean, told
 from herjax.tasks.files import (
     BLANK,
+    FORMATS,
     OF_TASK,
     arc_edits,
     arc_pictures,
@@ -69,7 +71,8 @@ def chosen_tasks(
                 f"left out, larger than the model's {max_side}x{max_side}: {', '.join(left_out)}"
             )
         return fits
-    single = [] if names in TASK_SETS else dict.fromkeys(names.split(","))
+    parts = [] if names in TASK_SETS else names.split(",")
+    single = dict.fromkeys(name for part in parts for name in (files_of(part) or [part]))
     chosen = TASK_SETS[names]() if names in TASK_SETS else {}
     chosen = {name: on_input(picture, name, input, max_side) for name, picture in chosen.items()}
     for name in single:
@@ -94,6 +97,21 @@ def chosen_tasks(
     for name, picture in chosen.items():
         check_size(picture.target.shape, max_side, f"task {name}")
     return chosen
+
+
+def files_of(name: str) -> list[str]:
+    """The pictures in a folder, by name; none if it is no folder.
+
+    Raises:
+      ValueError: if the folder has none.
+    """
+    folder = pathlib.Path(name)
+    if not (is_picture_file(name) and folder.is_dir()):
+        return []
+    found = sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in FORMATS)
+    if not found:
+        raise ValueError(f"{name} is a folder without pictures ({', '.join(FORMATS)})")
+    return found
 
 
 def on_input(picture: Picture, name: str, input: str | None, max_side: int) -> Picture:

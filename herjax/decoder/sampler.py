@@ -16,7 +16,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,7 +100,7 @@ def sample(
     key: Array,
     temperature: Array | np.ndarray,
     draws: int,
-    size: int,
+    size: int | None = None,
     min_draws: int = 0,
     limit: Array | None = None,
 ) -> Samples:
@@ -114,12 +113,18 @@ def sample(
       key: PRNG key.
       temperature: float [G]; 0 is greedy.
       draws: N, the most draws of a program.
-      size: places for cells, at least height * width of the task.
+      size: places for cells, at least height * width of the task; all of its canvas if None.
       min_draws: no program ends before it has so many.
       limit: int32 [], stop after so many draws already; N if None.
+
+    Raises:
+      ValueError: for a batch of tasks, or a temperature that is none for each program.
     """
     temperature = jnp.asarray(temperature, jnp.float32)
-    chex.assert_rank([task.target, temperature], [2, 1])
+    if task.target.ndim != 2 or temperature.ndim != 1:
+        got = f"{[*task.target.shape]} and {[*temperature.shape]}"
+        raise ValueError(f"target and temperature must be [R, C] and [G], got {got}")
+    size = task.target.size if size is None else size
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     prefix = DecodePrefix.of(model.apply(params, batch, size, method=Decoder.encode))
     programs = temperature.shape[0]

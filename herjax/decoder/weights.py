@@ -71,16 +71,25 @@ def shipped_names() -> list[str]:
 
 
 def save_weights(folder: str | pathlib.Path, config: ModelConfig, params: dict, info: dict) -> None:
-    """Write model.safetensors and config.json, each atomically; info must be JSON."""
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write model.safetensors and config.json, each atomically.
+
+    Raises:
+      ValueError: if the parameters are not those of ``config``, or ``info`` is no JSON object.
+      OSError: if they cannot be written.
+    """
     flat = traverse_util.flatten_dict(params["params"], sep="/")
+    check_params(flat, parameter_shapes(config))
     data = safetensors.numpy.save({name: np.asarray(leaf) for name, leaf in flat.items()})
-    write_atomically(folder / "model.safetensors", data)
     shape = dataclasses.asdict(config)
     own = {"model": shape, "sha256": _digest(shape, data)}  # not those of what it was made from
-    about = own | info | own
-    write_atomically(folder / "config.json", json.dumps(about, indent=2).encode() + b"\n")
+    try:
+        text = json.dumps(own | info | own, indent=2) + "\n"
+    except TypeError as error:
+        raise ValueError(f"info must be JSON: {error}") from None
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "model.safetensors", data)
+    write_atomically(folder / "config.json", text.encode())
 
 
 def _digest(shape: dict, data: bytes) -> str:

@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from functools import partial, reduce
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from herjax.dsl.ops import C1, C2, COLOUR, END, OP, OPS, R1, R2, RECORD_SIZE, Band, Op
+from herjax.dsl.ops import C1, C2, COLOUR, END, OP, OPS, R1, R2, Band, Op, check_shape
 
 OUTSIDE = 10  # value of the cells of a padded canvas that lie beyond its height and width
 
@@ -107,10 +106,14 @@ def execute(program: Array | np.ndarray, input: Array | np.ndarray) -> Array:
 
     Returns:
       The painted canvas [R, C], dtype of ``input``.
+
+    Raises:
+      ValueError: for other shapes.
     """
+    check_shape(program)
     program, input = jnp.asarray(program), jnp.asarray(input)
-    chex.assert_shape(program, (None, RECORD_SIZE))
-    chex.assert_rank(input, 2)
+    if input.ndim != 2:
+        raise ValueError(f"input must be a canvas [R, C], got shape {[*input.shape]}")
     rows, cols = input.shape
     areas = _areas(program, rows, cols)
     colours = program[:, COLOUR].astype(areas.op.dtype)  # the canvas too: one width in the loop
@@ -145,6 +148,7 @@ def prune(
       Records [N, 6]. Without target, of the same picture, none of whose draws can be removed; with
       it, of a picture that has at least as many cells right.
     """
+    check_shape(program)
     program, input = jnp.asarray(program), jnp.asarray(input)
     masks = draw_masks(program, *input.shape) & (input != OUTSIDE)[None]
     top = top_draw(masks)

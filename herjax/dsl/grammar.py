@@ -9,7 +9,6 @@ last place empty. A point token *points at a cell of the canvas*, so ids depend 
     FIRST_CELL + r * w + c  the cell (r, c) of a canvas of width w
 """
 
-import reprlib
 from collections.abc import Iterable
 
 import jax.numpy as jnp
@@ -17,7 +16,20 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from herjax.dsl.ops import C1, C2, COLOUR, COLOURS, END, OP, OPS, R1, R2, RECORD_SIZE, uses
+from herjax.dsl.ops import (
+    C1,
+    C2,
+    COLOUR,
+    COLOURS,
+    END,
+    OP,
+    OPS,
+    R1,
+    R2,
+    RECORD_SIZE,
+    check_shape,
+    uses,
+)
 
 OP_SLOT, COLOUR_SLOT, POINT1_SLOT, POINT2_SLOT = range(4)
 SLOTS = 4
@@ -111,10 +123,10 @@ def check_records(program: ArrayLike, height: int, width: int) -> np.ndarray:
     Raises:
       ValueError: unless they are records of draws inside the canvas.
     """
+    check_shape(program)
     records = np.asarray(program)
-    if records.dtype.kind not in "iu" or records.ndim != 2 or records.shape[1] != RECORD_SIZE:
-        given = " ".join(reprlib.repr(program).split())
-        raise ValueError(f"program must be integer records [N, {RECORD_SIZE}], got {given}")
+    if records.dtype.kind not in "iu":
+        raise ValueError(f"program must be integer records, got {records.dtype}")
     limits = np.array([len(OPS) + 1, COLOURS, height, width, height, width])
     wrong = np.flatnonzero(((records < 0) | (records >= limits)).any(axis=1))
     if len(wrong):

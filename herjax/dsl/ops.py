@@ -15,8 +15,9 @@ A call has these limits:
   this by a cell, where rounding breaks a tie; augmented programs are drawn again for that reason.
 """
 
+import contextlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -139,6 +140,17 @@ _USES = np.array(
 
 _CORNERS = np.array([False] + [op.corners for op in OPS])
 _SEGMENT = np.array([False] + [op.segment for op in OPS])
+
+
+def check_shape(program: Any) -> None:
+    """ValueError unless a program, which may be traced, has the shape [N, 6] of records."""
+    shape = getattr(program, "shape", None)
+    if shape is None and isinstance(program, list | tuple):
+        with contextlib.suppress(ValueError):  # rows of unequal lengths
+            shape = np.shape(program)
+    if shape is None or len(shape) != 2 or shape[1] != RECORD_SIZE:
+        given = type(program).__name__ if shape is None else f"shape {[*shape]}"
+        raise ValueError(f"program must be records [N, {RECORD_SIZE}], got {given}")
 
 
 def has_corners(op: Array) -> Array:

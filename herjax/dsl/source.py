@@ -15,7 +15,16 @@ from typing import NamedTuple
 import numpy as np
 
 from herjax.dsl import drawing
-from herjax.dsl.ops import ARGUMENT_COLUMNS, COLOUR, COLOURS, END, OP, OPS, RECORD_SIZE
+from herjax.dsl.ops import (
+    ARGUMENT_COLUMNS,
+    COLOUR,
+    COLOURS,
+    END,
+    OP,
+    OPS,
+    RECORD_SIZE,
+    check_shape,
+)
 
 MAX_SOURCE = 100_000  # characters: more than a thousand calls; Python takes 80 MB to parse them
 MAX_COORDINATE = 99  # where no canvas is given: on any, no line of such points overflows 16 bits
@@ -35,6 +44,7 @@ class Call(NamedTuple):
 
 def program_calls(program: np.ndarray) -> list[Call]:
     """The calls that records [N, 6] stand for, in painting order, up to the first END."""
+    check_shape(program)
     calls = []
     for record in np.asarray(program):
         if record[OP] == END:

@@ -59,6 +59,13 @@ class Result(NamedTuple):
         return f"Result(solved={self.solved}, {draws} draws, {epochs} epochs, {self.adapted})"
 
     @property
+    def programs_sampled(self) -> int:
+        """Until it was solved, or in all."""
+        if self.config is None:
+            raise ValueError("result has no config: take it as adapt returns it")
+        return len(self.history) * self.config.sampled
+
+    @property
     def params(self) -> dict[str, Any]:
         """The adapted weights alone."""
         return self.adapted.params

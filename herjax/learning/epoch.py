@@ -37,7 +37,7 @@ from herjax.learning.learner import Learner, Update, make_optimizer
 from herjax.learning.recombination import recombine
 from herjax.learning.selection import keep_shortest
 from herjax.learning.train import TrainState
-from herjax.runtime.config import told
+from herjax.runtime.config import check_array, told
 from herjax.runtime.jax_settings import as_written
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import whole
@@ -205,6 +205,7 @@ def adapt_epoch(
         update = learner(model, state.train, task, attempts, config, learner_key)
         if not isinstance(update, Update):
             raise ValueError(f"the learner must return an Update, got {told(update)}")
+        check_array("the learner's Update.trained", update.trained, attempts.new.shape, "bool")
     # Weights that are not finite sample garbage, and train on nothing: tell from here.
     weights, _ = ravel_pytree(whole(update.train.params))  # one array, so one kernel to compile
     update = update._replace(loss=jnp.where(jnp.all(jnp.isfinite(weights)), update.loss, jnp.nan))

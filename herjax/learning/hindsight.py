@@ -21,6 +21,7 @@ from herjax.learning.attempts import Attempts, Pairs
 from herjax.learning.config import AdaptConfig
 from herjax.learning.learner import Update, make_optimizer
 from herjax.learning.train import TrainState, apply_gradients, bucketed_gradients
+from herjax.runtime.config import check_array
 from herjax.runtime.sharding import left_to_compiler
 from herjax.tasks.augmentation import augment_program, augment_task
 from herjax.tasks.random import TaskConfig, random_task_within
@@ -50,8 +51,12 @@ def choose_pairs(attempts: Attempts, config: AdaptConfig, key: Array) -> tuple[P
     """
     order_key = jax.random.fold_in(key, config.steps)  # minibatches have smaller numbers
     accuracy = attempts.pairs.accuracy
-    chosen = config.select(accuracy, attempts.new, config.pairs) & ~attempts.solved
-    rank = jnp.where(chosen, config.order(order_key, accuracy), jnp.inf)
+    selected = config.select(accuracy, attempts.new, config.pairs)
+    check_array("select's result", selected, accuracy.shape, "bool")
+    place = config.order(order_key, accuracy)
+    check_array("order's result", place, accuracy.shape, "float32", "int32")
+    chosen = selected & ~attempts.solved
+    rank = jnp.where(chosen, place, jnp.inf)
     order = jnp.argsort(rank, stable=True)[: config.pairs]
     return jax.tree.map(lambda leaf: leaf[order], attempts.pairs), chosen
 

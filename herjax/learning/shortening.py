@@ -93,7 +93,9 @@ def shorten(
 ) -> Shortened:
     """Look for a program of fewer draws for a picture that a program draws already.
 
-    It is a search: no decoder takes part. An epoch makes 32,000 offers of two draws.
+    It is a search: no decoder takes part. An epoch makes 32,000 offers of two draws: lines and
+    rectangles, and draws that the program has already, moved. Of another call that it does not
+    have, such as an outline, none is offered.
 
     Args:
       program: integer records [N, 6] that draw the target, such as ``Result.program``.

@@ -81,6 +81,14 @@ def check_function(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be hashable, and {told(value)} is not") from None
 
 
+def check_array(name: str, value: Any, shape: tuple[int, ...], *dtypes: str) -> None:
+    """ValueError with ``name`` unless an array, which may be traced, has this shape and a type."""
+    dtype = str(getattr(value, "dtype", type(value).__name__))
+    if np.shape(value) != shape or dtype not in dtypes:
+        given = f"{dtype} {[*np.shape(value)]}"
+        raise ValueError(f"{name} must be {' or '.join(dtypes)} {[*shape]}, got {given}")
+
+
 def told(value: Any) -> str:
     """A value in a message: one short line."""
     try:

