@@ -3,6 +3,7 @@ import functools
 import os
 import pickle
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -357,7 +358,9 @@ def test_a_function_that_its_name_does_not_tell_is_refused(folder):
 
 @partial(jax.jit, static_argnames="what")
 def given(x, what):
-    return x
+    del traces[:]
+    traces.append(what)
+    return what(x) if what.__class__ in (types.FunctionType, partial) else x
 
 
 @dataclasses.dataclass(frozen=True)
@@ -373,23 +376,61 @@ OfMine.__name__ = "Decoder"  # as someone may call it
 CONFIG = herjax.ModelConfig()
 
 
+def told_by_its_name(what, folder):
+    """Run it twice, as if by two processes: is it not traced the second time?"""
+    for _ in range(2):
+        program_cache.clear()
+        del traces[:]
+        program_cache.call_kept(given, jnp.ones(2), what=what)
+        assert len(files(folder)) == 1
+    return not traces
+
+
 @pytest.mark.parametrize(
-    ("what", "kept"),
+    ("what", "by_name"),
     [
-        (herjax.hindsight, 1),
-        (herjax.Decoder(CONFIG), 1),
-        (herjax.AdaptConfig(), 1),
-        (functools.wraps(herjax.hindsight)(lambda *_: None), 0),
-        (partial(herjax.hindsight), 0),
-        (Mine(), 0),
-        (OfMine(CONFIG), 0),
-        (herjax.AdaptConfig(select=functools.wraps(herjax.select_best)(lambda *_: None)), 0),
-        ((1, (Mine(),)), 0),
+        (herjax.Decoder(CONFIG), True),
+        (herjax.AdaptConfig(), True),
+        (functools.wraps(herjax.hindsight)(lambda x: x), False),
+        (partial(jnp.add, 1), False),
+        (Mine(), False),
+        (OfMine(CONFIG), False),
+        (herjax.AdaptConfig(select=functools.wraps(herjax.select_best)(lambda *_: None)), False),
+        ((1, (Mine(),)), False),
     ],
 )
-def test_what_is_not_of_herjax_is_kept_for_this_process_alone(folder, what, kept):
-    program_cache.call_kept(given, jnp.ones(2), what=what)
-    assert len(files(folder)) == kept
+def test_what_is_not_of_herjax_is_not_told_by_its_name(folder, what, by_name):
+    assert told_by_its_name(what, folder) == by_name
+
+
+def test_a_function_of_ones_own_is_told_by_what_it_computes(folder):
+    """Whatever it is called, and wherever its numbers come from."""
+    table = jnp.arange(1000.0)
+    other = table.at[777].set(0)
+    learners = [lambda x: x + 1, lambda y: y + 1, lambda x: x + table[:2] * table.sum()]
+    learners += [lambda x: x + 2, lambda x: x + table[:2] * other.sum()]
+    found = []
+    for _ in range(2):
+        for learner in learners:
+            program_cache.clear()
+            found.append(program_cache.call_kept(given, jnp.ones(2), what=learner)[1])
+    total = 999 * 500
+    assert np.allclose(found, [2, 2, 1 + total, 3, 1 + total - 777] * 2)
+    assert len(files(folder)) == 4
+
+
+def test_what_calls_back_is_kept_for_this_process_alone(folder):
+    def tell(x):
+        jax.debug.callback(seen.append, x[0])
+        return x
+
+    for number in range(2):
+        program_cache.clear()
+        seen = []
+        program_cache.call_kept(given, jnp.ones(2) + number, what=tell)
+        jax.effects_barrier()
+        assert seen == [1 + number]
+    assert not files(folder)
 
 
 def test_folders_are_made_for_this_user_alone(tmp_path):

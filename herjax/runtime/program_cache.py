@@ -1,5 +1,7 @@
 """Keep compiled programs between runs: a warm start neither traces, nor lowers, nor compiles.
 
+With functions of a user's own it traces and lowers, and does not compile.
+
 A file a program holds what JAX makes of its executable, after a checksum. It is native code, and
 unpickled: whoever may write into the folder can run what they like as the user who reads it, so a
 folder that others may write into is refused.
@@ -101,7 +103,8 @@ def call_kept(
       arrays: trees of arrays.
       runs_for: how long, of RUNS_FOR: what runs for seconds on CPUs is to begin soon.
       static: its static arguments: functions, dataclasses, tuples, and what shows in its ``repr``.
-        With a function that is not one of herjax's the program is kept for this process alone.
+        With a function that is not one of herjax's, which may be another tomorrow, the call is
+        traced and lowered in every process, and what is kept is found by what it then computes.
     """
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays)):
         return function(*arrays, **static)
@@ -144,15 +147,18 @@ def _program(
     """The program of one kind of call, from its file if it has one."""
     devices = [device for *_, places in shown for device, _ in places or ()] or jax.devices()[:1]
     options: dict[str, Any] = compiler_options(devices[0].platform, runs_for)
+    told: Any = None
+    if folder is not None:
+        try:
+            told = _told(static)
+        except ValueError:  # code that is not of herjax is told by what becomes of it
+            lowered = lower()
+            told, lower = _meaning(lowered), lambda: lowered
 
     def compile() -> jax.stages.Compiled:
         return lower().compile(compiler_options=options)
 
-    try:
-        told = _told(static)
-    except ValueError:
-        folder = None
-    if folder is None:
+    if folder is None or told is None:
         return compile()
     about = (_name(function), str(tree), shown, told, options, settings, _environment(devices[0]))
     digest = hashlib.sha256(repr((_version(), _machine(), about)).encode()).hexdigest()
@@ -175,6 +181,12 @@ def _told(value: Any) -> Any:
     if not callable(value) or isinstance(value, jax.sharding.Mesh):  # a mesh is a decorator, too
         return repr(value)
     return _own(value)
+
+
+def _meaning(lowered: jax.stages.Lowered) -> str | None:
+    """A digest of all that is computed; None if it calls back into this process."""
+    text = lowered.as_text()
+    return None if "callback" in text else hashlib.sha256(text.encode()).hexdigest()
 
 
 def _own(made: Any) -> str:
