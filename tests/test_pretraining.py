@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from herjax.decoder.embedding import ModelConfig
 from herjax.decoder.model import Decoder
 from herjax.decoder.sampler import sample
 from herjax.decoder.weights import save_weights
 from herjax.learning import pretraining
-from herjax.learning.presets import PRESETS, PretrainConfig
+from herjax.learning.presets import PRESETS
 from herjax.learning.pretraining import (
     bucket_of_step,
     compile_ahead,
@@ -35,10 +36,10 @@ LONG = dataclasses.replace(
 )
 
 
-def test_config_survives_json():
-    config = dataclasses.replace(TINY, snapshots=(3, 4))
+def test_the_shape_of_a_model_survives_json():
+    config = dataclasses.replace(TINY.model, layers=7, dtype="bfloat16")
     text = json.dumps(dataclasses.asdict(config))
-    assert from_dict(PretrainConfig(), json.loads(text)) == config
+    assert from_dict(ModelConfig(), json.loads(text)) == config
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from herjax.dsl.ops import SOURCE_OPS
 from herjax.learning.adaptation import Result
 from herjax.learning.config import AdaptConfig
 from herjax.runtime.files import write_atomically
@@ -104,7 +105,7 @@ def report(result: Result, *, title: str = "herjax: an adaptation") -> Report:
         sampled=config.sampled,
         kept=config.kept,
         limit=config.draws(result.task.target.size),
-        ops=result.adapted.model.config.ops,
+        ops=result.adapted.model.config.ops if result.adapted else SOURCE_OPS,
     )
     return Report(page, title, result.solved, len(result.history))
 
