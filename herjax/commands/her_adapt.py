@@ -28,7 +28,7 @@ from herjax.commands.flags import (
 from herjax.commands.group import Group
 from herjax.commands.live_view import LiveView
 from herjax.commands.member import Member, Writer, write_files
-from herjax.commands.named_tasks import TASK_SETS, chosen_tasks
+from herjax.commands.named_tasks import TASK_SETS, chosen_tasks, files_of
 from herjax.commands.results import RESULT, damage, set_aside
 from herjax.commands.shortening import shorten_all
 from herjax.commands.summary import read_results, summary, write_summary
@@ -296,7 +296,7 @@ def check_fits(
     """ValueError with the numbers if the run would take more memory or disk than there is."""
     shapes = [picture.target.shape for picture in pictures.values()] * seeds
     check_room(shapes, decoder, config, mesh=mesh, slots=SLOTS.value)
-    slots = SLOTS.value or mesh.shape["data"] * SLOTS_OF[platform_of(mesh)]
+    slots = SLOTS.value or mesh.shape["data"] * SLOTS_OF.get(platform_of(mesh), 16)
     check_disk(workdir, decoder, shapes, config, slots=slots, weights=SAVE_WEIGHTS.value)
 
 
@@ -318,7 +318,8 @@ def main(_):
     function_named("learner", LEARNER.value)  # a wrong name is told before anything is begun
     events.require_tensorboard()
     is_set = TASK.value == "all" or TASK.value in TASK_SETS
-    many = SEEDS.value > 1 or is_set or "," in TASK.value
+    folder = TASK.value.rstrip("/") if files_of(TASK.value) else None
+    many = SEEDS.value > 1 or is_set or folder or "," in TASK.value
     # On CPUs one member is fastest on one device with all cores, many are on one device a core.
     cli.use_devices(cpu_devices=cli.processors() if many else 1)
     decoder = herjax.load_pretrained(CHECKPOINT.value)
@@ -327,7 +328,7 @@ def main(_):
     side = decoder.model.config.max_side
     pictures = chosen_tasks(TASK.value, side, BACKGROUND.value, CELL_SIZE.value, INPUT.value)
     seeds = range(SEED.value, SEED.value + SEEDS.value)
-    name = TASK.value if is_set else "+".join(pictures)
+    name = TASK.value if is_set else pathlib.Path(folder).name if folder else "+".join(pictures)
     name += f"-seed{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}"
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
     # Before the folder is claimed: --mesh may be wrong, or there may be too many members.

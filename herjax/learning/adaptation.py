@@ -60,7 +60,7 @@ class Result(NamedTuple):
 
     @property
     def programs_sampled(self) -> int:
-        """Until it was solved, or in all."""
+        """How many programs were sampled, until one drew the picture or in all."""
         if self.config is None:
             raise ValueError("result has no config: take it as adapt returns it")
         return len(self.history) * self.config.sampled
