@@ -37,6 +37,7 @@ coverage: $(VENV)/installed-test
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff check --preview --select PLW1514 herjax experiments  # every text has an encoding
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m mypy
 

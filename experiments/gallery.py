@@ -91,7 +91,7 @@ def read_drawing(path: pathlib.Path, result: dict, target: np.ndarray) -> Drawin
     """
     blank = np.zeros_like(target)
     try:
-        program = parse_program((path.parent / "solution.py").read_text(), *target.shape)
+        program = parse_program((path.parent / "solution.py").read_text("utf-8"), *target.shape)
     except (OSError, ProgramError, UnicodeDecodeError) as error:
         raise CheckpointError(f"damaged {path.parent}: {error}") from None
     drawn = stages(program, blank)

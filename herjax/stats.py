@@ -69,8 +69,10 @@ class Runs(NamedTuple):
 
     @classmethod
     def of(cls, results: Sequence[Any]) -> "Runs":
-        """Of results of ``herjax.adapt`` and ``adapt_population``."""
-        return cls([r.programs_sampled for r in results], [r.solved for r in results])
+        """Of results of ``adapt`` and ``adapt_population``, or lines of ``results.jsonl``."""
+        names = ("programs_sampled", "solved")
+        rows = [[r[n] if isinstance(r, dict) else getattr(r, n) for n in names] for r in results]
+        return cls([sampled for sampled, _ in rows], [solved for _, solved in rows])
 
 
 class Unsolved(NamedTuple):

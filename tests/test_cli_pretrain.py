@@ -63,17 +63,32 @@ def refuse(*_):
 records.append = refuse
 runpy.run_module("experiments.pretrain", run_name="__main__", alter_sys=True)
 """
+SHORT = ["--preset=tiny", "--size_limits=36", "--steps=2", "--snapshots=", "--final_eval_tasks=4"]
+SHORT += ["--model.layers=1", "--log_every=1"]
 
 
-def test_numbers_that_could_not_be_written_are_an_error_in_the_end(tmp_path):
-    command = [sys.executable, "-c", REFUSED, "--preset=tiny", "--size_limits=36", "--steps=2"]
-    command += ["--snapshots=", "--final_eval_tasks=4", "--model.layers=1", f"--workdir={tmp_path}"]
+def test_numbers_that_a_full_disk_refused_are_written_by_the_same_command(tmp_path):
+    command = [sys.executable, "-c", REFUSED, *SHORT, f"--workdir={tmp_path}"]
     environment = {**ENVIRONMENT}
     environment.pop("JAX_NUM_CPU_DEVICES", None)
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ended.returncode == 2, ended.stderr
     assert re.search(r"^error: .*No space left on device", ended.stderr, re.MULTILINE)
-    assert herjax.load_pretrained(tmp_path / "model").info["step"] == 2  # that was written
+    assert not (tmp_path / "model" / "config.json").exists()  # so it is not done
+    code, _, err = run_quickly("pretrain", *SHORT, f"--workdir={tmp_path}")
+    assert code == 0, err
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert "pass@1" in list(lines)[-1]
+
+
+def test_what_is_not_finite_is_not_saved(tmp_path):
+    """Whatever it is that is due at a step: here a snapshot."""
+    arguments = [*SHORT, "--steps=6", "--log_every=5", "--warmup_steps=1", "--adam_lr=1e30"]
+    arguments += ["--snapshots=4", f"--workdir={tmp_path}"]
+    code, _, err = run_quickly("pretrain", *arguments)
+    assert code == 2
+    assert re.search(r"error: loss .* at step 4 .* the last good checkpoint is step 0", err)
+    assert not list(tmp_path.glob("checkpoints/[0-9]*"))
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import herjax
 from herjax.learning.presets import PRESETS
 from herjax.learning.pretraining import compiled_step, initial_state
 from herjax.runtime.sharding import make_mesh
+from herjax.tasks.random import random_program
 from tests.settings import CONFIG
 
 TARGET = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
@@ -78,6 +79,7 @@ def test_members_may_have_keys_of_another_kind(tiny):
 
 
 SEAMS = {
+    "random_program": lambda key, _: random_program(key, jnp.int32(3), jnp.int32(4), 5),
     "random_task": lambda key, _: herjax.random_task(
         key, jnp.array([[3, 3], [2, 3]]), herjax.TaskConfig()
     ),
@@ -124,7 +126,15 @@ def test_a_seam_returns_the_same_types(name, tiny):
     assert jax.tree.leaves(found) == jax.tree.leaves(expected)
 
 
-@pytest.mark.parametrize("name", ["random_task", "sample", "recombine"])
+def test_programs_become_the_same_tokens():
+    expected = herjax.encode_programs([SQUARES, SQUARES[:2]], 5, 5)
+    with other_settings():
+        found = herjax.encode_programs([SQUARES, SQUARES[:2]], 5, 5)
+    assert found.dtype == expected.dtype
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["random_program", "random_task", "sample", "recombine"])
 def test_a_seam_draws_the_same_numbers(name, tiny):
     expected = jax.jit(lambda key: SEAMS[name](key, tiny))(KEYS[0])
     with other_settings():

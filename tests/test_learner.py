@@ -131,6 +131,16 @@ def trained_on(rows):
     [
         (lambda *_: None, "the learner must return an Update, got None"),
         (Unhashable(), "learner must be hashable, and <.*Unhashable.* is not"),
+        (
+            lambda model, train, task, attempts, *_: herjax.Update(train, None, attempts.new),
+            r"Update.loss must be float32 \[\], got NoneType \[\]",
+        ),
+        (
+            lambda model, train, task, attempts, *_: herjax.Update(
+                train.params, jnp.float32(0), attempts.new
+            ),
+            "Update.train must be a TrainState like the one that it got",
+        ),
         (trained_on(jnp.ones(3, bool)), r"Update.trained must be bool \[40\], got bool \[3\]"),
         (trained_on(jnp.ones(40)), r"Update.trained must be bool \[40\], got float32 \[40\]"),
     ],
@@ -148,6 +158,14 @@ def test_what_is_no_learner_is_told(tiny, learner, message):
             r"select's result must be bool \[40\], got int32 \[10\]",
         ),
         (
+            {"rewrite": lambda program, *_: program[:1]},
+            r"rewrite's results must be int32 \[40, 6, 6\], got int32 \[40, 1, 6\]",
+        ),
+        (
+            {"distinct": lambda hashes, draws, valid: draws},
+            r"distinct's result must be bool \[40\], got int32 \[40\]",
+        ),
+        (
             {"order": lambda key, accuracy: accuracy[:, None]},
             r"order's result must be float32 or int32 \[40\], got float32 \[40, 1\]",
         ),
@@ -157,6 +175,18 @@ def test_what_does_not_select_or_order_is_told(tiny, changes, message):
     config = dataclasses.replace(CONFIG, **changes)
     with pytest.raises(ValueError, match=message):
         herjax.adapt(np.eye(3, dtype=int), params=tiny, config=config)
+
+
+def test_a_selection_of_ones_own_is_cut_to_the_best_new_ones(tiny, target):
+    """Not to the first in order, which are the worst."""
+    few = dataclasses.replace(CONFIG, fraction=0.1, max_epochs=2)
+    greedy = dataclasses.replace(few, select=lambda accuracy, new, count: accuracy >= 0)
+    found, expected = (
+        herjax.adapt(target, params=tiny, config=config).history for config in (greedy, few)
+    )
+    assert [int(epoch.trained) for epoch in found] == [4, 4]
+    for one, other in zip(found, expected):
+        assert np.array_equal(one.accuracy, other.accuracy)
 
 
 # ---- Programs of someone's own -------------------------------------------------------------------
@@ -216,5 +246,16 @@ def test_a_missing_or_needless_token_is_impossible(tiny, target):
 
 def test_records_are_no_tokens(tiny, target):
     records = np.zeros((3, 5, 6), int)
-    with pytest.raises(ValueError, match=r"\[G, N, 4\], got \[3, 5, 6\]; encode_programs makes"):
-        herjax.program_log_probs(*tiny[:2], herjax.make_task(target), records)
+    task = herjax.make_task(target)
+    with pytest.raises(ValueError, match=r"\[G, N, 4\], got int32 \[3, 5, 6\]; encode_programs"):
+        herjax.program_log_probs(*tiny[:2], task, records)
+    with pytest.raises(ValueError, match=r"must be integers \[G, N, 4\], got float32 \[3, 5, 4\]"):
+        herjax.program_log_probs(*tiny[:2], task, np.zeros((3, 5, 4), np.float32))
+    with pytest.raises(ValueError, match="task must be a Task, as from make_task, got array"):
+        herjax.program_log_probs(*tiny[:2], target, records)
+    with pytest.raises(ValueError, match=r"temperature must be \[G\], here \[3\], got \[\]"):
+        herjax.program_log_probs(*tiny[:2], task, np.full((3, 5, 4), -1), 1.0)
+    tokens = herjax.encode_programs([records[0]], 11, 2)
+    task = herjax.make_task(np.zeros((11, 2), int))
+    with pytest.raises(ValueError, match="picture of 11x2 is larger than the model's canvas"):
+        herjax.program_log_probs(*tiny[:2], task, tokens)

@@ -16,6 +16,7 @@ from herjax.tasks.random import TaskConfig, check_program, random_program, rando
 from tests.command_line import run_quickly, without_times
 
 MODULE = """
+import jax.numpy as jnp
 import herjax
 from herjax.tasks.random import random_program
 
@@ -34,7 +35,11 @@ def program(key, height, width, max_draws, ops):
 def turned(key, height, width, max_draws, ops):
     return random_program(key, width, height, max_draws, ops)
 
+def deep(*arguments):
+    return deep(*arguments)
+
 number = 3
+table = jnp.arange(number)  # JAX has begun
 """
 ADAPT = ["her_adapt", "--task=12-squares", "--max_epochs=2", "--max_draws=6"]
 PRETRAIN = ["pretrain", "--preset=tiny", "--size_limits=36", "--snapshots=", "--log_every=1"]
@@ -71,15 +76,16 @@ def test_they_run_like_those_of_herjax(own, tiny_weights):
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ("--learner=own:lerner", "own has no function lerner"),
+        ("--learner=own:lerner", "own.py has no function lerner"),
         ("--learner=own:number", "--learner must be a function, got 3"),
         ("--learner=owm:learner", "there is no module owm"),
         ("--learner=own.deep:learner", "there is no module own.deep"),
+        ("--learner=.own:learner", "value should be one of <hindsight|"),
         ("--learner=builtins:print", "builtins has no file"),
         ("--learner=own", "value should be one of <hindsight|"),
         ("--learner=own:", "|MODULE:FUNCTION>"),
         ("--select=bets", "(did you mean 'best'?)"),
-        ("--order=own:order", "--order=own:order: own has no function order"),
+        ("--order=own:order", "own.py has no function order"),
     ],
 )
 def test_a_wrong_name_is_one_line(own, option, told):
@@ -93,13 +99,26 @@ def test_what_fails_in_them_tells_where(own, tiny_weights):
     options = ["--learner=own:fails", f"--checkpoint={tiny_weights}", "--workdir=run"]
     code, _, err = run_quickly(*ADAPT, *options, where=own)
     assert code == 1
-    assert 'own.py", line 12, in fails' in err
+    assert 'own.py", line 13, in fails' in err
     assert "ValueError: nothing learnt" in err
-    (own / "own.py").write_text("import nowhere\n")
-    code, _, err = run_quickly(*ADAPT, *options, where=own)
+    deep = ["--learner=own:deep", options[1], "--workdir=deep"]
+    code, _, err = run_quickly(*ADAPT, *deep, where=own)
     assert code == 1
-    assert 'own.py", line 1' in err
-    assert "No module named 'nowhere'" in err
+    assert "RecursionError: maximum recursion depth" in err
+    for line, told in (
+        ("import nowhere", "No module named 'nowhere'"),
+        ("int('x')", "ValueError: invalid literal"),
+    ):
+        (own / "own.py").write_text(f"{line}\n")
+        code, _, err = run_quickly(*ADAPT, *options, where=own)
+        assert code == 1
+        assert 'own.py", line 1' in err
+        assert told in err
+    # Mended: nothing was done in the folder, so it is free.
+    mended = MODULE.replace('raise ValueError("nothing learnt")', "return learner(*arguments)")
+    (own / "own.py").write_text(mended)
+    code, _, err = run_quickly(*ADAPT, *options, where=own)
+    assert code == 0, err
 
 
 def test_pretraining_on_programs_of_ones_own(own):
@@ -115,7 +134,7 @@ def test_pretraining_on_programs_of_ones_own(own):
         *PRETRAIN, "--tasks.program=own:turned", "--workdir=turned", where=own
     )
     assert (code, err.count("\n")) == (2, 1)
-    assert "must be 0 .. 2 on a canvas of 3x6, got" in err
+    assert "must be 0 .. 2 on a canvas of 3x4, got 3" in err
     assert not (own / "turned").exists()
 
 
@@ -157,7 +176,7 @@ def shifted(column, by):
         (shifted(0, -5), "op must be 0 .. 5 on a canvas of 3x3, got -1"),
         (shifted(1, 1), "colour must be 0 .. 9 on a canvas of 3x3, got 10"),
         (shifted(3, 1), "c1 must be 0 .. 2 on a canvas of 3x3, got 3"),
-        (lambda k, h, w, *a: columns(k, w, h, *a), "c1 must be 0 .. 2 on a canvas of 10x3, got"),
+        (lambda k, h, w, *a: columns(k, w, h, *a), "c1 must be 0 .. 2 on a canvas of 4x3, got 3"),
     ],
 )
 def test_a_wrong_program_is_told(program, told):
@@ -165,6 +184,17 @@ def test_a_wrong_program_is_told(program, told):
         check_program(TaskConfig(program=program))
     with pytest.raises(ValueError, match=told):
         herjax.pretrain(herjax.PretrainConfig(tasks=TaskConfig(program=program)))
+
+
+def even(key, height, width, *rest):
+    return jnp.where((height % 2 == 0) & (width % 2 == 0), columns(key, height, width, *rest), 0)
+
+
+def test_a_size_without_a_draw_is_told():
+    """Tasks of that size would be looked for without end."""
+    check_program(TaskConfig(min_side=4, max_side=4, program=even))
+    with pytest.raises(ValueError, match="64 programs on a canvas of 4x5 draw nothing"):
+        check_program(TaskConfig(min_side=4, max_side=6, program=even))
 
 
 def test_what_an_op_does_not_use_may_be_anything():

@@ -164,7 +164,7 @@ def test_names_of_the_suite_are_no_files():
 def test_a_folder_stands_for_its_pictures(files, tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
-    for name in ("b.txt", "a.json", "c.PNG", "notes.md", "d.jpg"):
+    for name in ("b.txt", "a.json", "c.PNG", "notes.md", "d.jpg", "._a.json"):
         (folder / name).write_bytes(b"12\n34\n" if name == "b.txt" else b"")
     (folder / "a.json").write_text("[[1, 2], [3, 5]]")
     (folder / "c.PNG").write_bytes((files / "one.png").read_bytes())
@@ -172,6 +172,8 @@ def test_a_folder_stands_for_its_pictures(files, tmp_path):
     assert list(chosen) == ["a.json", "b.txt", "c.PNG", "one.png"]
     assert chosen["b.txt"].target.tolist() == [[1, 2], [3, 4]]
     assert np.array_equal(chosen["c.PNG"].target, chosen["one.png"].target)
+    with pytest.raises(ValueError, match="unknown task 'tests' .the folder is tests/.; one of"):
+        chosen_tasks("tests", 10)
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match=r"none/ is a folder without pictures \(.png, .gif, .json"):
         chosen_tasks(f"{tmp_path}/none/", 10)

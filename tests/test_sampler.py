@@ -103,3 +103,6 @@ def test_without_a_size_all_of_the_canvas_has_places(tiny, target):
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     with pytest.raises(ValueError, match=r"got \[1, 6, 7\] and \[4\]"):
         herjax.sample(*tiny[:2], batch, jax.random.key(0), heat, 3)
+    task = herjax.make_task(np.zeros((11, 2), int))
+    with pytest.raises(ValueError, match="picture of 11x2 is larger than the model's canvas"):
+        herjax.sample(*tiny[:2], task, jax.random.key(0), heat, 3)

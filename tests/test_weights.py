@@ -33,10 +33,22 @@ def test_what_could_not_be_loaded_again_is_not_written(tiny, deep, tmp_path):
         herjax.save_weights(folder, deep.model.config, tiny.params, {})
     with pytest.raises(ValueError, match="info must be JSON: Object of type float32"):
         herjax.save_weights(folder, config, tiny.params, {"loss": np.float32(1)})
+    with pytest.raises(ValueError, match="info is too long: 1,.* bytes of JSON, at most 1,000,000"):
+        herjax.save_weights(folder, config, tiny.params, {"notes": "x" * 10**6})
+    with pytest.raises(ValueError, match='params must be {"params": ...}, got {'):
+        herjax.save_weights(folder, config, tiny.params["params"], {})
     broken = jax.tree.map(lambda leaf: leaf * np.nan, tiny.params)
     with pytest.raises(ValueError, match="holds numbers that are not finite"):
         herjax.save_weights(folder, config, broken, {})
     assert not folder.exists()
+
+
+def test_weights_may_lie_in_memory_as_they_like(tiny, tmp_path):
+    turned = jax.tree.map(lambda leaf: np.asfortranarray(leaf), tiny.params)
+    herjax.save_weights(tmp_path, tiny.model.config, turned, {})
+    loaded = herjax.load_pretrained(tmp_path)
+    for a, b in zip(jax.tree.leaves(loaded.params), jax.tree.leaves(tiny.params)):
+        assert np.array_equal(a, b)
 
 
 def damage(folder, kind):

@@ -69,7 +69,7 @@ def write_page(study: Study, table: Table, scale: str, folder: pathlib.Path) -> 
     drawn = lines and (table.baseline or table.held_out)
     made = write_figures(lines, table, how, folder) + made_again(table, folder) if drawn else []
     text = render(lines, how, origin, made) + chosen(study, table)
-    (folder / f"{table.name}.md").write_text(text + check(table, scale) * bool(lines))
+    (folder / f"{table.name}.md").write_text(text + check(table, scale) * bool(lines), "utf-8")
 
 
 def check(table: Table, scale: str) -> str:

@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import platform
+import re
 import signal
 import sys
 import time
@@ -18,7 +19,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from herjax.commands.door import fail, parse
-from herjax.commands.flags import is_of_own
+from herjax.commands.flags import OWN, is_of_own
 from herjax.runtime import processes, program_cache, records, xla_flags
 from herjax.runtime.checkpoint import CheckpointError
 from herjax.runtime.files import write_atomically
@@ -138,15 +139,21 @@ def _claim(workdir: pathlib.Path, run: dict, lock: Lock) -> None:
 
 
 def is_claimed(workdir: pathlib.Path, run: dict) -> bool:
-    """Whether a folder is this run's own; False if it is empty, or not there.
+    """Whether a folder is this run's own; False if nothing has been done in it, or it is not there.
 
     Raises:
       CheckpointError: if it holds another run, or anything else.
     """
     path = workdir / "run.json"
+    # What a run leaves that was killed as it began, or met a full disk.
+    left = re.compile(rf"{re.escape(NAME)}(-\w+)?|{re.escape(path.name)}\.part")
     if path.exists():
         other = records.read_object(path)
         if other != run:
+            files = [found for found in workdir.rglob("*") if found.is_file() and found != path]
+            idle = all(left.fullmatch(file.name) for file in files)
+            if idle and run == {**other, OWN: run.get(OWN)}:
+                return False  # the same command: it failed, and its author has mended the module
             mine, theirs = _flat(run), _flat(other)
             names = dict.fromkeys([*mine, *theirs])
             different = ", ".join(n for n in names if mine.get(n) != theirs.get(n))
@@ -154,8 +161,7 @@ def is_claimed(workdir: pathlib.Path, run: dict) -> bool:
                 f"{workdir} holds another run (different {different}); choose another --workdir"
             )
         return True
-    left = {NAME, f"{path.name}.part"}  # by a run that was killed as it began
-    if workdir.exists() and any(found.name not in left for found in workdir.iterdir()):
+    if workdir.exists() and not all(left.fullmatch(found.name) for found in workdir.iterdir()):
         raise CheckpointError(f"{workdir} is not empty and holds no run; choose another --workdir")
     return False
 
@@ -294,10 +300,12 @@ def run(main, positional: bool = False) -> None:
             print("stopped", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)
         except (MemoryError, RecursionError, jax.errors.JaxRuntimeError) as error:
+            if is_of_own(error):
+                raise  # its author wants to see where
             fail(f"{type(error).__name__}: {error}".splitlines()[0])
         except (CheckpointError, ProcessError, ValueError, OSError, FloatingPointError) as error:
             if is_of_own(error):
-                raise  # its author wants to see where
+                raise
             fail((str(error) or repr(error)).splitlines()[0])
 
     app.run(guarded, flags_parser=parse)

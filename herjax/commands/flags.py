@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import os
 import pathlib
@@ -90,6 +91,9 @@ def define_flags(config: Any, prefix: str = "", values: flags.FlagValues = flags
             flags.DEFINE_string(name, None, text, flag_values=values)
 
 
+MODULE = r"\w+(\.\w+)*:\w+"  # with a function of it
+
+
 class _FunctionParser(flags.ArgumentParser[str]):
     """The name of a known function, or module:function."""
 
@@ -97,7 +101,7 @@ class _FunctionParser(flags.ArgumentParser[str]):
         self._known = known
 
     def parse(self, argument: str) -> str:
-        if argument not in self._known.split("|") and not re.fullmatch(r"[\w.]+:\w+", argument):
+        if argument not in self._known.split("|") and not re.fullmatch(MODULE, argument):
             raise ValueError(f"value should be one of <{self._known}|MODULE:FUNCTION>")
         return argument
 
@@ -114,7 +118,7 @@ def define_function(
 def function_named(flag: str, name: str) -> Callable:
     """The function that a flag names; one of the user's own is in FUNCTIONS from then on.
 
-    Modules are looked for in the current folder, too.
+    Modules are looked for in the current folder, too, and imported: JAX must have its devices then.
 
     Raises:
       ValueError: if there is no such module or function.
@@ -125,16 +129,20 @@ def function_named(flag: str, name: str) -> Callable:
         if not {"", os.getcwd()} & set(sys.path):  # console scripts leave it out
             sys.path.insert(0, os.getcwd())
         try:
-            found = getattr(importlib.import_module(module), function, None)
+            spec = importlib.util.find_spec(module)
         except ModuleNotFoundError as error:
             if not f"{module}.".startswith(f"{error.name}."):
-                raise  # what the module itself lacks
-            raise ValueError(f"--{flag}={name}: there is no module {error.name}") from None
-        if found is None:
-            raise ValueError(f"--{flag}={name}: {module} has no function {function}")
-        check_function(f"--{flag}", found)
-        if not getattr(sys.modules[module], "__file__", None):
+                raise  # what a package around it lacks
+            spec = None
+        if spec is None:
+            raise ValueError(f"--{flag}={name}: there is no module {module}")
+        if not (spec.has_location and spec.origin):
             raise ValueError(f"--{flag}={name}: {module} has no file to tell it by")
+        _files[module] = spec.origin
+        found = getattr(importlib.import_module(module), function, None)
+        if found is None:
+            raise ValueError(f"--{flag}={name}: {spec.origin} has no function {function}")
+        check_function(f"--{flag}", found)
         known[name] = found
     return known[name]
 
@@ -143,24 +151,23 @@ def _field(flag: str) -> str:
     return flag.rpartition(".")[2]
 
 
-def _own_files() -> dict[str, str]:
-    """The files of the user's modules that hold functions named so far, by the modules' names."""
-    named = sorted({name for known in FUNCTIONS.values() for name in known if ":" in name})
-    modules = [sys.modules[name.partition(":")[0]] for name in named]
-    return {module.__name__: module.__file__ for module in modules if module.__file__}
+_files: dict[str, str] = {}  # of the user's modules that hold functions named so far
+
+
+OWN = "modules_sha256"  # in run.json
 
 
 def own_code() -> dict[str, dict[str, str]]:
-    """For run.json: the sha256 of these files, by modules; nothing if there are none."""
-    read = {name: pathlib.Path(file).read_bytes() for name, file in _own_files().items()}
+    """For run.json: the sha256 of the files of the user's modules; nothing if there are none."""
+    read = {name: pathlib.Path(file).read_bytes() for name, file in sorted(_files.items())}
     found = {name: hashlib.sha256(data).hexdigest() for name, data in read.items()}
-    return {"modules_sha256": found} if found else {}
+    return {OWN: found} if found else {}
 
 
 def is_of_own(error: BaseException) -> bool:
-    """Was it raised in, or through, one of these files?"""
+    """Was it raised in, or through, a module of the user's?"""
     frames = traceback.walk_tb(error.__traceback__)
-    return not {frame.f_code.co_filename for frame, _ in frames}.isdisjoint(_own_files().values())
+    return not {frame.f_code.co_filename for frame, _ in frames}.isdisjoint(_files.values())
 
 
 def _attributes(config: Any) -> dict[str, str]:
@@ -171,8 +178,10 @@ def _attributes(config: Any) -> dict[str, str]:
     return {name: " ".join(words.split()) for name, words in found}
 
 
-def read_flags(config: Any, values: flags.FlagValues, prefix: str = "") -> Any:
+def read_flags(config: Any, values: flags.FlagValues, prefix: str = "", own: bool = True) -> Any:
     """The dataclass with the fields replaced that were set on the command line.
+
+    Without ``own``, functions of the user's own are left out.
 
     Raises:
       ValueError: if a tuple does not parse, or the dataclass rejects a value.
@@ -181,12 +190,12 @@ def read_flags(config: Any, values: flags.FlagValues, prefix: str = "") -> Any:
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), prefix + field.name
         if dataclasses.is_dataclass(value):
-            changes[field.name] = read_flags(value, values, name + ".")
+            changes[field.name] = read_flags(value, values, name + ".", own)
         elif (given := values[name].value) is not None:
             if isinstance(value, tuple):
                 given = _parse_tuple(name, given, field.type)
             elif callable(value):
-                given = function_named(name, given)
+                given = function_named(name, given) if own or ":" not in given else value
             changes[field.name] = given
     return dataclasses.replace(config, **changes)
 

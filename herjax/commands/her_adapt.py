@@ -201,7 +201,8 @@ def run_group(
             stopwatch.lap()  # this is nobody's share
             if view.console.closed:
                 stop.received = stop.received or signal.SIGPIPE
-            if stop.came():
+            all_done = view.progress.ended == view.progress.members and not SHORTEN.value
+            if stop.came() and not all_done:
                 stop.leave(f"{'' if group.save() else 'not '}saved after {epochs_done(group)}")
             if processes.anywhere(time.monotonic() - saved_at >= SAVE_EVERY.value):
                 group.save()  # all of them together, though their clocks differ
@@ -216,7 +217,8 @@ def until_next_look(epochs: int, seconds: float) -> int:
 
 def epochs_done(group: Group) -> str:
     """How far a group is, in words."""
-    return f"{group.epochs.sum()} epochs in all"
+    count = group.epochs.sum()
+    return f"{count} epoch{'s' * int(count != 1)} in all"
 
 
 def end_member(
@@ -314,14 +316,15 @@ def main(_):
     if LIST_TASKS.value:
         list_tasks()
         return
-    config = read_flags(AdaptConfig.plain() if PLAIN.value else AdaptConfig(), flags.FLAGS)
-    function_named("learner", LEARNER.value)  # a wrong name is told before anything is begun
     events.require_tensorboard()
     is_set = TASK.value == "all" or TASK.value in TASK_SETS
     folder = TASK.value.rstrip("/") if files_of(TASK.value) else None
     many = SEEDS.value > 1 or is_set or folder or "," in TASK.value
     # On CPUs one member is fastest on one device with all cores, many are on one device a core.
     cli.use_devices(cpu_devices=cli.processors() if many else 1)
+    # Now the user's modules may compute as they are imported.
+    config = read_flags(AdaptConfig.plain() if PLAIN.value else AdaptConfig(), flags.FLAGS)
+    function_named("learner", LEARNER.value)
     decoder = herjax.load_pretrained(CHECKPOINT.value)
     if DTYPE.value:
         decoder = decoder.computing_in(DTYPE.value)

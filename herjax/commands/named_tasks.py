@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+from collections.abc import Iterable
 from functools import partial
 
 from herjax.commands import cli
@@ -85,18 +86,25 @@ def chosen_tasks(
             picture = read_file(name, background, cell_size, max_side, input or BLANK)
             folder = re.sub(r"[^\w.-]+", "-", name.split("/")[-1]) if name != "-" else "stdin"
         else:
-            single_emoji = [f"emoji:{short}" for short in emoji_grids()]
-            near = did_you_mean(name, [*suite, *TASK_SETS, "all", *single_emoji])
-            raise ValueError(
-                f"unknown task {told(name)}{near}; one of {', '.join(suite)}, all,"
-                f" {', '.join(TASK_SETS)}, or a file"
-            )
+            raise ValueError(unknown(name, suite))
         if folder in chosen:
             raise ValueError(f"two tasks are called {folder}: run them apart")
         chosen[folder] = picture
     for name, picture in chosen.items():
         check_size(picture.target.shape, max_side, f"task {name}")
     return chosen
+
+
+def unknown(name: str, suite: Iterable[str]) -> str:
+    """What to tell of a name that is no task."""
+    single_emoji = [f"emoji:{short}" for short in emoji_grids()]
+    near = did_you_mean(name, [*suite, *TASK_SETS, "all", *single_emoji])
+    if name and pathlib.Path(name).is_dir():
+        near = f" (the folder is {name}/)"
+    return (
+        f"unknown task {told(name)}{near}; one of {', '.join(suite)}, all,"
+        f" {', '.join(TASK_SETS)}, or a file"
+    )
 
 
 def files_of(name: str) -> list[str]:
@@ -108,7 +116,8 @@ def files_of(name: str) -> list[str]:
     folder = pathlib.Path(name)
     if not (is_picture_file(name) and folder.is_dir()):
         return []
-    found = sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in FORMATS)
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    found = sorted(str(path) for path in visible if path.suffix.lower() in FORMATS)
     if not found:
         raise ValueError(f"{name} is a folder without pictures ({', '.join(FORMATS)})")
     return found

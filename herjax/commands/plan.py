@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from herjax.commands import cli
-from herjax.commands.flags import define_flags, read_flags, to_json
+from herjax.commands.flags import define_flags, own_code, read_flags, to_json
 from herjax.commands.named_tasks import chosen_tasks
 from herjax.decoder import costs
 from herjax.decoder.embedding import DTYPES
@@ -47,6 +47,7 @@ from herjax.runtime import compiled
 from herjax.runtime.devices import KINDS, Place, absent_devices, parse_device
 from herjax.runtime.files import write_atomically
 from herjax.runtime.sharding import make_mesh, parse_mesh, replicated, state_shardings
+from herjax.tasks.random import check_program
 from herjax.tasks.task import Task, canvas_side
 
 DEVICE = flags.DEFINE_string(
@@ -142,7 +143,7 @@ def adaptation(
     platform: str,
 ) -> Planned:
     """An epoch of so many members, on a canvas of ``side``; as many as run at a time."""
-    data = mesh.shape["data"]
+    data, split = mesh.shape["data"], mesh.shape["model"]
     slots = -(-min(members, data * SLOTS_OF[platform]) // data) * data
     canvas = (side, side)
 
@@ -174,8 +175,8 @@ def adaptation(
             vectorize=True,
         ),
         slots * config.sampled,
-        each * flops / mesh.shape["model"],
-        each * costs.decode_bytes(shape, cells, draws, config.sampled, shape.dtype),
+        each * flops / split,
+        each * costs.decode_bytes(shape, cells, draws, config.sampled, shape.dtype) / split,
         shape.dtype,
     )
 
@@ -283,9 +284,10 @@ def main(_):
     place = parse_device(DEVICE.value)
     sizes = parse_mesh(cli.MESH.value) if cli.MESH.value else {"data": place.count, "model": 1}
     preset = PRESETS[PRESET.value] if PRESET.value else PretrainConfig()
-    config = read_flags(preset, flags.FLAGS)
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)  # what was kept takes no seconds
+    config = read_flags(preset, flags.FLAGS)
+    check_program(config.tasks)
     mesh = make_mesh(sizes, absent_devices(place))
     asked = list(plans(place, mesh, config))
     folder = pathlib.Path(WORKDIR.value)
@@ -296,6 +298,7 @@ def main(_):
         "task": TASK.value,
         "members": MEMBERS.value if TASK.value else None,
         "dtype": DTYPE.value if TASK.value else None,
+        **own_code(),
     }
     with cli.claim(folder, run):
         rows = {planned.name: report(planned, place) for planned in asked}

@@ -140,15 +140,20 @@ class Run:
             self.log({"step": step, **result})
             console.print(f"step {step}: {cli.short(result)}")
             self.clock = time.monotonic(), step
-        due = step % config.checkpoint_every == 0 or evaluates(config, step)
-        due = due or (self.failed and step % config.log_every == 0)
-        if step > self.saved and (due or step in (config.steps, *config.snapshots)):
+        if step > self.saved and self.is_due():
             self.save()
         snapshot = self.workdir / f"snapshot-{step}"
         if step in config.snapshots and not (snapshot / "config.json").exists():
             _, write = export(snapshot, config, self.state.params, step, self.mesh, stop)
             self.snapshots[snapshot] = write
             self.write_snapshots()
+
+    def is_due(self) -> bool:
+        """Is this step one to be saved?"""
+        config, step = self.config, self.step
+        due = step % config.checkpoint_every == 0 or evaluates(config, step)
+        due = due or (self.failed and step % config.log_every == 0)
+        return due or step in (config.steps, *config.snapshots)
 
     def advance(self, stop: cli.StopSignals, progress: Progress, bar: TaskID) -> None:
         """One step, its metrics, and a look at whether to stop."""
@@ -158,7 +163,11 @@ class Run:
         self.state, metrics = pretrain_step(self.state, config, bucket, self.mesh)
         self.step += 1
         logs = self.step % config.log_every == 0 or self.step == config.steps
-        if logs or self.step % config.checkpoint_every == 0:
+        # Several processes agree on it now and then, one looks after every step.
+        if self.terminal.closed:
+            stop.received = stop.received or signal.SIGPIPE
+        stops = (logs or jax.process_count() == 1) and stop.came()
+        if logs or stops or self.is_due():
             values = {name: float(value) for name, value in metrics.items()}
             require_finite(values, config, self.step, self.saved)
         if logs:
@@ -168,10 +177,7 @@ class Run:
             rate = round(programs / (self.clock[0] - since), 1)
             self.log({"step": self.step, **values, "programs_per_second": rate})
             progress.update(bar, completed=self.step, loss=values["loss"], rate=rate)
-        # Several processes agree on it now and then, one looks after every step.
-        if self.terminal.closed:
-            stop.received = stop.received or signal.SIGPIPE
-        if (logs or jax.process_count() == 1) and stop.came():
+        if stops:
             saved = self.step == self.saved or self.save()
             stop.leave(f"{'' if saved else 'not '}saved at step {self.step}")
 
@@ -197,16 +203,15 @@ class Run:
                 self.advance(stop, progress, bar)
             model, params = self.workdir / "model", self.state.params
             result, write = export(model, config, params, self.step, self.mesh, stop)
-            for each in (*self.snapshots.values(), write):
+            self.log({"step": self.step, **result})
+            for each in (self.flush, *self.snapshots.values(), write):  # with the last it is done
                 processes.on_first(each)
-        self.log({"step": self.step, **result})
-        processes.on_first(self.flush)
         cli.say(f"held-out: {cli.short(result)}", f"weights: {model}")
 
 
 def has_amx() -> bool:
     """Has this processor matrix units for bfloat16? As far as Linux tells."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         return "amx_bf16" in file.read().split()
     return False
 
@@ -291,10 +296,11 @@ def export(
 
 def main(_):
     """Pretrain as the flags say."""
-    config = read_flags(PRESETS[PRESET.value], flags.FLAGS)
+    config = read_flags(PRESETS[PRESET.value], flags.FLAGS, own=False)
     events.require_tensorboard()
     here = 1 if cli.DISTRIBUTED.value else cli.processors()
     cli.use_devices(cpu_devices=cpu_devices_of(config, here))
+    config = read_flags(config, flags.FLAGS)  # now the user's modules may compute
     workdir, mesh = pathlib.Path(WORKDIR.value), cli.mesh()
     check_pretrain(config, mesh)
     state = init_state(config, mesh)  # before the folder is claimed: --init may be wrong

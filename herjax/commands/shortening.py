@@ -92,7 +92,7 @@ def first_program(member: Member, result: dict) -> np.ndarray:
     shape = member.picture.target.shape
     for name in (FIRST, SOLUTION):
         with contextlib.suppress(OSError, ValueError):  # no such file, or an edited one
-            program = parse_program((member.folder / name).read_text(), *shape)
+            program = parse_program((member.folder / name).read_text("utf-8"), *shape)
             if len(program) == draws:
                 return program
     raise ValueError(f"{member.folder} holds no program of {draws} draws, which {RESULT} tells of")
@@ -119,7 +119,7 @@ def write_short(
         "shorten_draws": found.draws,
         "seconds_shorten": seconds,
     }
-    page = (folder / REPORT).read_text()
+    page = (folder / REPORT).read_text("utf-8")
     new = {
         FIRST: format_script(first, picture.input).encode(),
         SOLUTION: format_script(found.program, picture.input).encode(),

@@ -60,7 +60,7 @@ def write_summary(workdir: pathlib.Path, members: list[Member], results: list[di
 def best_picture(member: Member) -> np.ndarray | None:
     """What the member's solution.py draws, int [R, C]; None if it is not there, or damaged."""
     try:
-        source = (member.folder / "solution.py").read_text()
+        source = (member.folder / "solution.py").read_text("utf-8")
         program = parse_program(source, *member.picture.target.shape)
     except (OSError, ValueError):  # a ProgramError is one, and so is text that is no UTF-8
         return None

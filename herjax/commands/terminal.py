@@ -17,5 +17,5 @@ class Terminal(Console):
     def on_broken_pipe(self) -> None:
         """Print nothing from now on; Rich would exit at once."""
         self.closed = self.quiet = True
-        with open(os.devnull, "w") as nowhere:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())

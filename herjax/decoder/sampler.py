@@ -38,7 +38,7 @@ from herjax.dsl.grammar import (
 from herjax.dsl.ops import COLOURS, END
 from herjax.runtime.jax_settings import as_written
 from herjax.runtime.threefry import unrolled
-from herjax.tasks.task import Task
+from herjax.tasks.task import Task, check_size
 
 DRAWS_AT_ONCE = 8  # on accelerators, between two looks at whether all programs have ended
 # From so many programs, on CPUs, the first half of the draws has a loop of its own with half of the
@@ -118,12 +118,14 @@ def sample(
       limit: int32 [], stop after so many draws already; N if None.
 
     Raises:
-      ValueError: for a batch of tasks, or a temperature that is none for each program.
+      ValueError: for a batch of tasks, a canvas that is too large for the model, or a temperature
+        that is none for each program.
     """
     temperature = jnp.asarray(temperature, jnp.float32)
     if task.target.ndim != 2 or temperature.ndim != 1:
         got = f"{[*task.target.shape]} and {[*temperature.shape]}"
         raise ValueError(f"target and temperature must be [R, C] and [G], got {got}")
+    check_size(task.target.shape, model.config.max_side)
     size = task.target.size if size is None else size
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     prefix = DecodePrefix.of(model.apply(params, batch, size, method=Decoder.encode))

@@ -77,15 +77,20 @@ def save_weights(folder: str | pathlib.Path, config: ModelConfig, params: dict, 
       ValueError: if the parameters are not those of ``config``, or ``info`` is no JSON object.
       OSError: if they cannot be written.
     """
+    if not isinstance(params, dict) or not isinstance(params.get("params"), dict):
+        raise ValueError(f'params must be {{"params": ...}}, got {told(params)}')
     flat = traverse_util.flatten_dict(params["params"], sep="/")
     check_params(flat, parameter_shapes(config))
-    data = safetensors.numpy.save({name: np.asarray(leaf) for name, leaf in flat.items()})
+    # It writes the memory as it lies.
+    data = safetensors.numpy.save({n: np.ascontiguousarray(leaf) for n, leaf in flat.items()})
     shape = dataclasses.asdict(config)
     own = {"model": shape, "sha256": _digest(shape, data)}  # not those of what it was made from
     try:
         text = json.dumps(own | info | own, indent=2) + "\n"
     except TypeError as error:
         raise ValueError(f"info must be JSON: {error}") from None
+    if len(text) > MAX_CONFIG:
+        raise ValueError(f"info is too long: {len(text):,} bytes of JSON, at most {MAX_CONFIG:,}")
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "model.safetensors", data)

@@ -139,11 +139,11 @@ def check_records(program: ArrayLike, height: int, width: int) -> np.ndarray:
 
 
 def encode_programs(programs: Iterable[ArrayLike], height: int, width: int) -> np.ndarray:
-    """Programs for one canvas as tokens, such as ``program_log_probs`` takes.
+    """Programs for one picture as tokens, such as ``program_log_probs`` takes. Not to be traced.
 
     Args:
       programs: integer records [n, 6] each, of any number of draws, as from ``parse_program``.
-      height: of the canvas, cells.
+      height: of the picture without padding, cells: ``task.height``.
       width: likewise.
 
     Returns:
@@ -156,4 +156,4 @@ def encode_programs(programs: Iterable[ArrayLike], height: int, width: int) -> n
     records = np.full((len(checked), 1 + max(map(len, checked), default=0), RECORD_SIZE), END)
     for row, program in zip(records, checked):
         row[: len(program)] = program
-    return np.asarray(encode(jnp.asarray(records), width))
+    return np.asarray(encode(jnp.asarray(records), jnp.full(len(checked), width)))

@@ -221,7 +221,7 @@ def format_script(program: np.ndarray, canvas: np.ndarray) -> str:
 
     The file needs NumPy and scikit-image alone.
     """
-    calls = pathlib.Path(drawing.__file__).read_text()
+    calls = pathlib.Path(drawing.__file__).read_text("utf-8")
     calls = calls.replace("import skimage", "import numpy as np\nimport skimage", 1)
     rows = ",\n    ".join(str([int(cell) for cell in row]) for row in np.asarray(canvas))
     return (

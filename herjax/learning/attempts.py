@@ -16,6 +16,7 @@ from herjax.decoder.model import Decoder
 from herjax.decoder.sampler import Samples, sample
 from herjax.dsl.executor import execute
 from herjax.learning.config import AdaptConfig
+from herjax.runtime.config import check_array
 from herjax.tasks.augmentation import (
     Augmentation,
     augment_program,
@@ -120,6 +121,7 @@ def in_hindsight(programs: Array, task: Task, config: AdaptConfig) -> Pairs:
     program = jax.vmap(config.rewrite, (0, None, None, None))(
         programs, task.input, task.height, task.width
     )
+    check_array("rewrite's results", program, programs.shape, "int32")
     picture = jax.vmap(execute, (0, None))(program, task.input)
     return Pairs(program, picture, pixel_accuracy(picture, task.target))
 

@@ -37,12 +37,14 @@ class AdaptConfig:
       partners: whose draws each program is offered, at most all others; 0: plain HER.
       keep: how many of the best programs so far are recombined in every epoch.
       rewrite: each program to another of the same picture, a function such as
-        ``canonical_program``.
+        ``canonical_program``: records int32 [N, 6], canvas [R, C], height and width to records.
       distinct: of programs of the same picture, which to keep, a function such as
-        ``keep_shortest``.
-      select: which new pictures to train on, a function such as ``select_best``.
+        ``keep_shortest``: hashes uint32 [A, 2], draws int32 [A], which count bool [A] to bool [A].
+      select: which new pictures to train on, a function such as ``select_best``: accuracies float32
+        [A], candidates bool [A] and how many at most to bool [A].
       fraction: of all programs of an epoch, the most that are trained on.
-      order: in which order to train, a function such as ``order_sorted``.
+      order: in which order to train, a function such as ``order_sorted``: PRNG key and accuracies
+        float32 [A] to ranks float32 [A], the lowest first.
       novelty: leave out pictures trained on in an earlier epoch.
       passes: over the pairs that are trained on, in every epoch.
       minibatch: pairs of a picture and its program in an optimiser step.

@@ -166,6 +166,7 @@ def attempt_all(
     pairs = in_hindsight(programs, task, config)
     hashes, draws = jax.vmap(picture_hash)(pairs.picture), draw_count(pairs.program)
     distinct = config.distinct(hashes, draws, draws > 0)
+    check_array("distinct's result", distinct, draws.shape, "bool")
     new = distinct & ~is_remembered(hashes, state.memory) if config.novelty else distinct
     attempts = Attempts(
         pairs=pairs,
@@ -203,13 +204,27 @@ def adapt_epoch(
     update = Update(state.train, jnp.float32(0.0), jnp.zeros_like(attempts.new))
     if config.learning_rate > 0:  # without, a control, nothing is trained on
         update = learner(model, state.train, task, attempts, config, learner_key)
-        if not isinstance(update, Update):
-            raise ValueError(f"the learner must return an Update, got {told(update)}")
-        check_array("the learner's Update.trained", update.trained, attempts.new.shape, "bool")
+        _check_update(update, state.train, attempts)
     # Weights that are not finite sample garbage, and train on nothing: tell from here.
     weights, _ = ravel_pytree(whole(update.train.params))  # one array, so one kernel to compile
     update = update._replace(loss=jnp.where(jnp.all(jnp.isfinite(weights)), update.loss, jnp.nan))
     return _next_state(state, config, attempts, hashes, update, run)
+
+
+def _check_update(update: Any, train: TrainState, attempts: Attempts) -> None:
+    """ValueError unless it is what a learner may return, for these weights and attempts."""
+    if not isinstance(update, Update):
+        raise ValueError(f"the learner must return an Update, got {told(update)}")
+    if _types(update.train) != _types(train):
+        raise ValueError("the learner's Update.train must be a TrainState like the one that it got")
+    check_array("the learner's Update.loss", update.loss, (), "float32")
+    check_array("the learner's Update.trained", update.trained, attempts.new.shape, "bool")
+
+
+def _types(tree: Any) -> tuple[Any, list]:
+    """Structure, shapes and types of a tree of arrays."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
 
 
 def _next_state(

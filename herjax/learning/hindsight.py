@@ -20,6 +20,7 @@ from herjax.dsl.executor import execute
 from herjax.learning.attempts import Attempts, Pairs
 from herjax.learning.config import AdaptConfig
 from herjax.learning.learner import Update, make_optimizer
+from herjax.learning.selection import select_all, select_best, select_diverse
 from herjax.learning.train import TrainState, apply_gradients, bucketed_gradients
 from herjax.runtime.config import check_array
 from herjax.runtime.sharding import left_to_compiler
@@ -55,7 +56,9 @@ def choose_pairs(attempts: Attempts, config: AdaptConfig, key: Array) -> tuple[P
     check_array("select's result", selected, accuracy.shape, "bool")
     place = config.order(order_key, accuracy)
     check_array("order's result", place, accuracy.shape, "float32", "int32")
-    chosen = selected & ~attempts.solved
+    chosen = selected & attempts.new & ~attempts.solved
+    if config.select not in (select_all, select_best, select_diverse):  # which keep to it
+        chosen = select_best(accuracy, chosen, config.pairs)
     rank = jnp.where(chosen, place, jnp.inf)
     order = jnp.argsort(rank, stable=True)[: config.pairs]
     return jax.tree.map(lambda leaf: leaf[order], attempts.pairs), chosen

@@ -16,9 +16,10 @@ from herjax.dsl.grammar import SLOTS, legal_tokens
 from herjax.learning.attempts import Attempts
 from herjax.learning.config import AdaptConfig
 from herjax.learning.train import TrainState, token_log_probs
+from herjax.runtime.config import told
 from herjax.runtime.jax_settings import as_written
 from herjax.runtime.sharding import whole
-from herjax.tasks.task import Task
+from herjax.tasks.task import Task, check_size
 
 
 class Update(NamedTuple):
@@ -98,13 +99,22 @@ def program_log_probs(
       draws was cut off: its END does not count.
 
     Raises:
-      ValueError: if tokens have another shape, such as records have.
+      ValueError: if an argument is of another shape or type, as records are, or the canvas is too
+        large for the model.
     """
+    if not isinstance(task, Task):
+        raise ValueError(f"task must be a Task, as from make_task, got {told(task)}")
     tokens = jnp.asarray(tokens)
-    if tokens.ndim != 3 or tokens.shape[-1] != SLOTS:
+    if tokens.ndim != 3 or tokens.shape[-1] != SLOTS or tokens.dtype.kind not in "iu":
         raise ValueError(
-            f"tokens must be [G, N, {SLOTS}], got {[*tokens.shape]}; encode_programs makes them"
+            f"tokens must be integers [G, N, {SLOTS}], got {tokens.dtype} {[*tokens.shape]};"
+            " encode_programs makes them"
         )
+    if temperature is not None and jnp.shape(temperature) != (len(tokens),):
+        raise ValueError(
+            f"temperature must be [G], here [{len(tokens)}], got {[*jnp.shape(temperature)]}"
+        )
+    check_size(task.target.shape, model.config.max_side)
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     prefix = model.apply(params, batch, task.target.size, method=Decoder.encode)
     prefix = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(tokens), axis=0), prefix)

@@ -70,7 +70,7 @@ def pretrain(
       ValueError: if an argument is of the wrong kind, the devices cannot share a step, or it would
         take more memory than there is.
       CheckpointError: if ``config.init`` names no weights.
-      FloatingPointError: if the loss is not finite.
+      FloatingPointError: if the loss, or a parameter, is not finite.
     """
     if not isinstance(config, PretrainConfig):
         raise ValueError(f"config must be a PretrainConfig, got {told(config)}")
@@ -88,7 +88,7 @@ def pretrain(
         if step % config.log_every and step < config.steps:
             continue
         values = {name: float(value) for name, value in metrics.items()}
-        if not math.isfinite(values["loss"]):
+        if not all(map(math.isfinite, values.values())):
             raise FloatingPointError(f"loss {values['loss']} at step {step}: lower the rates")
         if on_log is not None:
             try:

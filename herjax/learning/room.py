@@ -119,7 +119,7 @@ def available_bytes() -> int | None:
 
 def _lines(path: str) -> list[str]:
     try:
-        return pathlib.Path(path).read_text().splitlines()
+        return pathlib.Path(path).read_text("utf-8").splitlines()
     except (OSError, ValueError):
         return []
 

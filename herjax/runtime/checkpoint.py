@@ -92,7 +92,8 @@ class Checkpoints:
         for step in sorted(self._manager.all_steps(), reverse=True):
             restored, error = _attempt(partial(self._restore, step, like))
             if anywhere(error is not None) or restored is None:
-                damaged[step] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                damaged[step] = told if error is not None else "another process cannot read it"
                 continue
             self._set_aside(damaged, step)
             return step, *restored

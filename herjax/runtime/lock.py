@@ -50,6 +50,7 @@ class Lock:
         self._since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         self._handle: int | None = None
         self._stop = threading.Event()
+        self._turn = threading.Lock()  # of the thread that gives signs of life, and of ``release``
         self._lost: str | None = None
 
     def __enter__(self) -> "Lock":
@@ -72,13 +73,14 @@ class Lock:
     def release(self) -> None:
         """Give the lock back, and remove the file; without effect if it is not held."""
         self._stop.set()
-        if self._handle is None:
-            return
-        with contextlib.suppress(OSError):
-            if self._read()[0].get("token") == self.token:
-                self.path.unlink()
-        os.close(self._handle)
-        self._handle = None
+        with self._turn:
+            if self._handle is None:
+                return
+            with contextlib.suppress(OSError):
+                if self._read()[0].get("token") == self.token:
+                    self.path.unlink()
+            os.close(self._handle)
+            self._handle = None
 
     def check(self) -> None:
         """Go on only if the lock is still held; call it before something is written.
@@ -169,8 +171,12 @@ class Lock:
             os.pwrite(handle, data, 0)
             return
         temporary = self.path.with_name(f"{NAME}-{self.token}")
-        temporary.write_bytes(data)
-        temporary.replace(self.path)
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(self.path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         time.sleep(SETTLE)
         owner, _ = self._read()
         if owner.get("token") != self.token:
@@ -178,7 +184,9 @@ class Lock:
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):
-            with contextlib.suppress(OSError):  # the server may be away for a while
+            with self._turn, contextlib.suppress(OSError):  # the server may be away for a while
+                if self._stop.is_set():
+                    return
                 owner, seen = self._read()
                 if seen is None:
                     old = self._handle

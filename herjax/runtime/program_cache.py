@@ -266,7 +266,7 @@ def _version() -> str:
 def _machine() -> tuple[str, ...]:
     """The processor and what it can do: programs are compiled for exactly that."""
     about = [platform.machine(), platform.processor(), sys.platform]
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         for line in file:
             if line.startswith(("model name", "flags", "Features", "CPU ")):
                 about.append(line.strip())

@@ -27,7 +27,7 @@ def given_flags() -> str:
     if not flags or flags.startswith("-"):
         return flags
     try:
-        return pathlib.Path(flags).read_text()
+        return pathlib.Path(flags).read_text("utf-8")
     except OSError:
         return flags
 

@@ -21,6 +21,7 @@ from herjax.runtime.jax_settings import as_written
 from herjax.tasks.task import Task
 
 
+@as_written()
 def random_program(
     key: Array,
     height: Array,
@@ -168,40 +169,36 @@ def size_buckets(config: TaskConfig, limits: tuple[int, ...]) -> list[np.ndarray
 
 
 def check_program(config: TaskConfig, count: int = 64) -> None:
-    """Try a ``config.program`` of one's own on the smallest, the largest and two oblong canvases.
+    """Try a ``config.program`` of one's own, so many times on a canvas of every size.
 
     Raises:
       ValueError: if it does not return such records, a draw leaves the canvas, or there is none.
     """
     if config.program is random_program:
         return
-    make = jax.vmap(config.program, (0, None, None, None, None))
-    for height in (config.min_side, config.max_side):
-        for width in (config.min_side, config.max_side):
-            keys = jax.random.split(jax.random.key(0), count)
-            run = jax.jit(make, static_argnums=(3, 4))
-            programs = run(keys, jnp.int32(height), jnp.int32(width), config.max_draws, config.ops)
-            _check_records(np.asarray(programs), config, height, width)
 
+    def make(key: Array, size: Array) -> Array:
+        return config.program(key, size[0], size[1], config.max_draws, config.ops)
 
-def _check_records(programs: np.ndarray, config: TaskConfig, height: int, width: int) -> None:
-    """ValueError unless they are programs [count, max_draws, 6] for a canvas of that size."""
+    keys = jax.random.split(jax.random.key(0), count)
+    sizes = np.concatenate(size_buckets(config, (config.max_side**2,)))
+    run = jax.jit(jax.vmap(jax.vmap(make, (0, None)), (None, 0)))
+    programs = np.asarray(run(keys, jnp.asarray(sizes, jnp.int32)))  # [S, count, max_draws, 6]
     wanted = [config.max_draws, RECORD_SIZE]
-    if [*programs.shape[1:]] != wanted or not np.issubdtype(programs.dtype, np.integer):
-        got = f"{programs.dtype} {[*programs.shape[1:]]}"
+    if [*programs.shape[2:]] != wanted or not np.issubdtype(programs.dtype, np.integer):
+        got = f"{programs.dtype} {[*programs.shape[2:]]}"
         raise ValueError(f"tasks.program must return integers {wanted}, got {got}")
+    ends = np.array([[config.ops + 1, COLOURS, h, w, h, w] for h, w in sizes])[:, None, None]
     used = np.array(uses(jnp.clip(programs[..., OP], END, len(OPS))))
     used[..., OP] = True
-    ends = {"op": config.ops + 1, "colour": COLOURS, "r1": height, "c1": width}
-    ends |= {"r2": height, "c2": width}
-    for column, (name, end) in enumerate(ends.items()):
-        values = programs[..., column][used[..., column]]
-        for value in values[(values < 0) | (values >= end)][:1]:
-            raise ValueError(
-                f"tasks.program: {name} must be 0 .. {end - 1} on a canvas of {height}x{width},"
-                f" got {value}"
-            )
-    if not programs[..., OP].any():
+    for *place, column in np.argwhere(used & ((programs < 0) | (programs >= ends)))[:1]:
+        name = ("op", "colour", "r1", "c1", "r2", "c2")[column]
+        height, width = sizes[place[0]]
         raise ValueError(
-            f"tasks.program: {len(programs)} programs on a canvas of {height}x{width} draw nothing"
+            f"tasks.program: {name} must be 0 .. {ends[place[0], 0, 0, column] - 1} on a canvas of"
+            f" {height}x{width}, got {programs[*place, column]}"
+        )
+    for height, width in sizes[(programs[..., OP] == END).all(axis=(1, 2))][:1]:
+        raise ValueError(
+            f"tasks.program: {count} programs on a canvas of {height}x{width} draw nothing"
         )

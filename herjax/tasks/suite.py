@@ -86,7 +86,7 @@ def emoji_file(side: int) -> pathlib.Path:
 def emoji_grids(side: int = 20) -> dict[str, np.ndarray]:
     """A hundred emoji of Noto Color Emoji over colour 0, int8 [side, side] (emoji-LICENSE.txt)."""
     grids = {}
-    for block in emoji_file(side).read_text().split("\n\n"):
+    for block in emoji_file(side).read_text("utf-8").split("\n\n"):
         name, *rows = block.split()
         grids[name] = np.array([list(row) for row in rows], np.int8)
     return grids

@@ -100,6 +100,8 @@ def _check_rows(grid: Any, name: str) -> None:
     """ValueError unless rows that are not an array would make one [R, C] of integers."""
     if hasattr(grid, "target"):
         raise ValueError(f"{name} is a {type(grid).__name__}: give its target, and its input")
+    if hasattr(grid, "params"):
+        raise ValueError(f"{name} is a {type(grid).__name__}: a decoder is given as params=")
     if not _is_sequence(grid) or not len(grid) or not all(map(_is_sequence, grid)):
         raise ValueError(f"{name} does not hold a grid: rows of colours 0 .. {COLOURS - 1}")
     for number, row in enumerate(grid, start=1):

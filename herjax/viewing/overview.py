@@ -64,7 +64,7 @@ def make_overview(
         **fact_list(facts),
         **foot(),
     }
-    return fill(pathlib.Path(__file__).with_suffix(".html").read_text(), known)
+    return fill(pathlib.Path(__file__).with_suffix(".html").read_text("utf-8"), known)
 
 
 def _by_task(members: Sequence[Ended]) -> dict[str, list[Ended]]:

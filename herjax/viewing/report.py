@@ -86,13 +86,13 @@ def make_report(
     folder = pathlib.Path(__file__).parent
     known = {
         "TITLE": escape(title),
-        "SCRIPT": (folder / "report.js").read_text(),
+        "SCRIPT": (folder / "report.js").read_text("utf-8"),
         "DATA": _packed(data),
         "OVERVIEW": _overview_link(overview),
         **fact_list(facts),
         **foot(),
     }
-    return fill((folder / "report.html").read_text(), known)
+    return fill((folder / "report.html").read_text("utf-8"), known)
 
 
 def with_program(page: str, program: np.ndarray, picture: Picture, before: int) -> str:

@@ -311,6 +311,39 @@ def released_twice():
         taken(path)
 
 
+def released_during_a_sign_of_life():
+    """What the thread has begun ends before the file is removed: it must not make it again."""
+    with folder() as path, settings():
+        lock, read, looks, goes_on = Lock(path), Lock._read, threading.Event(), threading.Event()
+
+        def slow(self):
+            if threading.current_thread().name == "lock" and not goes_on.is_set():
+                looks.set()
+                goes_on.wait()
+            return read(self)
+
+        with mock.patch.object(Lock, "_read", slow):
+            lock.acquire()
+            looks.wait()
+            release = threading.Thread(target=lock.release)
+            release.start()
+            time.sleep(0.1)
+            goes_on.set()
+            release.join()
+            time.sleep(0.1)
+        assert not (path / NAME).exists()
+        taken(path)
+
+
+def full_disk_without_flock():
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with folder() as path, settings(), mock.patch.object(locks, "fcntl", None):
+        refusing = mock.patch.object(pathlib.Path, "write_bytes", side_effect=full)
+        with refusing, pytest.raises(OSError, match="No space left"):
+            Lock(path).acquire()
+        assert [file.name for file in path.iterdir()] == [NAME]
+
+
 def missing_folder():
     with folder() as path, pytest.raises(FileNotFoundError):
         Lock(path / "none").acquire()
@@ -476,6 +509,8 @@ CHECKS = {
     "folder removed while held": folder_removed_while_held,
     "signs of life": signs_of_life,
     "released twice": released_twice,
+    "released during a sign of life": released_during_a_sign_of_life,
+    "a full disk without a lock of the system": full_disk_without_flock,
     "no folder": missing_folder,
     "claimed, and again": claimed,
     "claimed by two": claimed_by_two,
