@@ -39,7 +39,8 @@ def compiled(mesh):
     return next(
         program.as_text()
         for (function, _, _, static, *_), program in program_cache._calls.items()
-        if function is pretraining.compiled_step and dict(static)["mesh"] == mesh
+        if function is pretraining.compiled_step
+        and (dict(static)["mesh"], dict(static)["config"]) == (mesh, TINY)
     )
 
 
