@@ -67,6 +67,7 @@ SHORT = ["--preset=tiny", "--size_limits=36", "--steps=2", "--snapshots=", "--fi
 SHORT += ["--model.layers=1", "--log_every=1"]
 
 
+@pytest.mark.slow
 def test_numbers_that_a_full_disk_refused_are_written_by_the_same_command(tmp_path):
     command = [sys.executable, "-c", REFUSED, *SHORT, f"--workdir={tmp_path}"]
     environment = {**ENVIRONMENT}
