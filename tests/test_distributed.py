@@ -51,6 +51,7 @@ def test_pretraining_in_two_processes_equals_one(tmp_path, monkeypatch, steps, a
         f"--steps={steps}",
         f"--log_every={steps // 3}",
         "--checkpoint_every=3",
+        "--eval_every=100",  # after an evaluation there is a checkpoint, too
         "--model.layers=1",
     ]
     arguments += ["--eval_tasks=16", "--final_eval_tasks=16"]
