@@ -12,7 +12,7 @@ import pytest
 import herjax
 from herjax.dsl.ops import COLUMN
 from herjax.learning.presets import PRESETS
-from herjax.tasks.random import TaskConfig, check_program, random_program, random_task
+from herjax.tasks.random import TaskConfig, check_program, random_task
 from tests.command_line import run_quickly, without_times
 
 MODULE = """
@@ -258,7 +258,3 @@ def test_pretraining_in_python_refuses():
         herjax.pretrain(TINY, mesh=herjax.runtime.sharding.make_mesh({"data": 3, "model": 1}))
     with pytest.raises(FloatingPointError, match="loss nan at step 3: lower the rates"):
         herjax.pretrain(dataclasses.replace(TINY, adam_lr=1e30, warmup_steps=1))
-
-
-def test_random_programs_are_the_default():
-    assert TaskConfig().program is random_program
