@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from functools import partial
 
 import chex
 import jax
@@ -145,19 +146,39 @@ def test_a_seam_draws_the_same_numbers(name, tiny):
 # ---- Keys ----------------------------------------------------------------------------------------
 
 
+def uses_a_key_twice(trace):
+    with jax.debug_key_reuse(True):
+        try:
+            trace()
+        except jax.errors.KeyReuseError:
+            return True
+    return False
+
+
+def test_a_key_that_is_used_twice_is_seen():
+    def draw(key):
+        return jax.random.bits(key) + jax.random.bits(key)
+
+    assert uses_a_key_twice(lambda: jax.eval_shape(lambda: draw(jax.random.key(0))))
+    assert uses_a_key_twice(lambda: jax.jit(draw).lower(jax.random.key(0)))
+
+
 @pytest.mark.parametrize("learner", [herjax.hindsight, herjax.rivals.grpo])
 @pytest.mark.parametrize("augmented", [False, True])
 def test_no_key_of_an_epoch_is_used_twice(learner, augmented, tiny):
     config = CONFIG
     if augmented:
         config = dataclasses.replace(CONFIG, symmetries=True, colour_permutations=True, fresh=2)
-    with jax.debug_key_reuse(True):
+
+    def epoch():
         state = herjax.init_adaptation(tiny.params, config, jax.random.key(0), TARGET.shape)
-        jax.eval_shape(lambda: herjax.adapt_epoch(tiny.model, state, task(), config, learner))
+        return herjax.adapt_epoch(tiny.model, state, task(), config, learner)
+
+    assert not uses_a_key_twice(lambda: jax.eval_shape(epoch))
 
 
 def test_no_key_of_a_pretraining_step_is_used_twice():
     config = PRESETS["tiny"]
-    with jax.debug_key_reuse(True):
-        state = jax.eval_shape(lambda: initial_state(config))
-        compiled_step.lower(state, config=config, bucket=0, mesh=None)
+    state = jax.eval_shape(lambda: initial_state(config))
+    step = partial(compiled_step.lower, state, config=config, bucket=0, mesh=None)
+    assert not uses_a_key_twice(step)

@@ -37,7 +37,7 @@ from herjax.decoder.weights import BASE, Pretrained
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import runs_for
 from herjax.learning.population import CHUNK, Advance, Population, by_canvas
-from herjax.learning.room import SLOTS_OF, check_disk, check_room
+from herjax.learning.room import check_disk, check_room, default_slots
 from herjax.runtime import processes, program_cache
 from herjax.runtime.checkpoint import Checkpoints
 from herjax.runtime.lock import Lock
@@ -298,7 +298,7 @@ def check_fits(
     """ValueError with the numbers if the run would take more memory or disk than there is."""
     shapes = [picture.target.shape for picture in pictures.values()] * seeds
     check_room(shapes, decoder, config, mesh=mesh, slots=SLOTS.value)
-    slots = SLOTS.value or mesh.shape["data"] * SLOTS_OF.get(platform_of(mesh), 16)
+    slots = SLOTS.value or default_slots(mesh.shape["data"], platform_of(mesh))
     check_disk(workdir, decoder, shapes, config, slots=slots, weights=SAVE_WEIGHTS.value)
 
 

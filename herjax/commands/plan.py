@@ -42,7 +42,7 @@ from herjax.learning.pretraining import (
     initial_state,
     solve_chunk,
 )
-from herjax.learning.room import SLOTS_OF
+from herjax.learning.room import default_slots
 from herjax.runtime import compiled
 from herjax.runtime.devices import KINDS, Place, absent_devices, parse_device
 from herjax.runtime.files import write_atomically
@@ -144,7 +144,7 @@ def adaptation(
 ) -> Planned:
     """An epoch of so many members, on a canvas of ``side``; as many as run at a time."""
     data, split = mesh.shape["data"], mesh.shape["model"]
-    slots = -(-min(members, data * SLOTS_OF[platform]) // data) * data
+    slots = -(-min(members, default_slots(data, platform)) // data) * data
     canvas = (side, side)
 
     def start(params: Any) -> Any:

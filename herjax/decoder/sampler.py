@@ -131,21 +131,10 @@ def sample(
     prefix = DecodePrefix.of(model.apply(params, batch, size, method=Decoder.encode))
     programs = temperature.shape[0]
     phases = [draws // 2, draws] if model.on_cpu and programs >= MANY and draws > 1 else [draws]
-    hidden = jnp.zeros((1, programs, model.config.width), model.hidden_dtype)
-    # A row in front for the start token, and one at the end for END after N draws.
-    blank = jnp.full((draws + 2, SLOTS, programs), NO_TOKEN, jnp.int32).at[:, OP_SLOT].set(END)
     turns = SLOTS * (draws if limit is None else limit)
     write = partial(_write_token, model, params, prefix, task.width, temperature, min_draws)
-    loop = _Loop(
-        turn=jnp.int32(0),
-        key=unrolled(key) if model.on_cpu else key,
-        x=hidden,
-        said=hidden,
-        cache=model.apply(params, programs, phases[0], method=Decoder.empty_cache),
-        running=jnp.ones(programs, bool),
-        tokens=blank,
-        log_probs=jnp.zeros(blank.shape),
-    )
+    cache = model.apply(params, programs, phases[0], method=Decoder.empty_cache)
+    loop = _begin(model, key, cache, programs, draws)
 
     def write_up_to(most: int, loop: _Loop) -> _Loop:
         last = jnp.minimum(turns, SLOTS * most)
@@ -160,6 +149,23 @@ def sample(
     tokens = jnp.moveaxis(loop.tokens[1:-1], -1, 0)
     log_probs = jnp.moveaxis(loop.log_probs[1:], -1, 0)
     return Samples(decode(tokens, task.width), tokens, log_probs)
+
+
+def _begin(model: Decoder, key: Array, cache: Cache, programs: int, draws: int) -> _Loop:
+    """Before the first turn of G programs of up to N draws."""
+    hidden = jnp.zeros((1, programs, model.config.width), model.hidden_dtype)
+    # A row in front for the start token, and one at the end for END after N draws.
+    blank = jnp.full((draws + 2, SLOTS, programs), NO_TOKEN, jnp.int32).at[:, OP_SLOT].set(END)
+    return _Loop(
+        turn=jnp.int32(0),
+        key=unrolled(key) if model.on_cpu else key,
+        x=hidden,
+        said=hidden,
+        cache=cache,
+        running=jnp.ones(programs, bool),
+        tokens=blank,
+        log_probs=jnp.zeros(blank.shape),
+    )
 
 
 def _write_draws(write: Callable[[int, _Loop], _Loop], turns: Array | int, loop: _Loop) -> _Loop:

@@ -36,7 +36,7 @@ from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import AdaptState, EpochMetrics, adapt_epochs, init_adaptation, runs_for
 from herjax.learning.hindsight import hindsight
 from herjax.learning.learner import Learner
-from herjax.learning.room import SLOTS_OF, check_room
+from herjax.learning.room import check_room, default_slots
 from herjax.runtime.config import check_function, check_integer
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import check_mesh, platform_of, replicated, state_shardings
@@ -284,7 +284,7 @@ class Population:
         self.tasks = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
         self.key_data, self.impl = np.asarray(jax.random.key_data(keys)), jax.random.key_impl(keys)
         self.waiting = list(range(len(keys)))  # members that have not begun
-        slots = slots or self.mesh.shape["data"] * SLOTS_OF.get(platform, 16)
+        slots = slots or default_slots(self.mesh.shape["data"], platform)
         self.members = np.full(self._round(min(slots, len(keys))), -1, np.int32)
         self.state: AdaptState | None = None  # before the first advance
 

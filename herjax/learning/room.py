@@ -27,7 +27,7 @@ RECENT_XLA = jaxlib_version() >= (0, 11, 1)
 START = 1_050_000_000 if RECENT_XLA else 600_000_000  # bytes, with everything imported and compiled
 FLOAT = 4  # bytes
 REPORT = 1_000_000  # bytes of the files of a member that has ended
-SLOTS_OF = {"cpu": 16, "gpu": 256, "tpu": 64}  # by platform, for each device on "data"
+_SLOTS = {"cpu": 16, "gpu": 256, "tpu": 64}
 
 Parts = dict[str, int]  # bytes, by what takes them and which settings change it
 
@@ -124,6 +124,11 @@ def _lines(path: str) -> list[str]:
         return []
 
 
+def default_slots(devices: int, platform: str) -> int:
+    """Members at a time on so many devices of "data", where nothing is asked for."""
+    return devices * _SLOTS.get(platform, 16)
+
+
 def check_room(
     shapes: Sequence[tuple[int, ...]],
     pretrained: Pretrained,
@@ -156,7 +161,7 @@ def check_room(
         limit = (device.memory_stats() or {}).get("bytes_limit") if not on_cpu else None
         available = available_bytes() if on_cpu else limit
     for side, members in groups.items():
-        together = min(slots or devices * SLOTS_OF.get(device.platform, 16), members)
+        together = min(slots or default_slots(devices, device.platform), members)
         if on_cpu:
             at_once = min(together, devices)
         else:  # each has its share, as one batch
