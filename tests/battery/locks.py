@@ -338,7 +338,7 @@ def released_during_a_sign_of_life():
 def full_disk_without_flock():
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with folder() as path, settings(), mock.patch.object(locks, "fcntl", None):
-        refusing = mock.patch.object(pathlib.Path, "write_bytes", side_effect=full)
+        refusing = mock.patch.object(pathlib.Path, "replace", side_effect=full)
         with refusing, pytest.raises(OSError, match="No space left"):
             Lock(path).acquire()
         assert [file.name for file in path.iterdir()] == [NAME]
@@ -516,6 +516,7 @@ CHECKS = {
     "claimed by two": claimed_by_two,
     "claimed after a kill before run.json": claim_after(NAME),
     "claimed after a kill within run.json": claim_after(NAME, "run.json.part"),
+    "claimed after a kill within the lock": claim_after(NAME, f"{NAME}-0123abcd"),
     **{f"left: {name}": left(content) for name, content in LEFT.items()},
     **{f"no file: {name}": no_file(make) for name, make in NO_FILE.items()},
     **{f"claim: {name}": claim_refused(*about) for name, about in REFUSED.items()},
