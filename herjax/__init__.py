@@ -13,7 +13,7 @@ from herjax.dsl.executor import execute, prune
 from herjax.dsl.grammar import encode_programs
 from herjax.dsl.source import ProgramError, format_program, format_script, parse_program
 from herjax.learning import rivals
-from herjax.learning.adaptation import Result, adapt
+from herjax.learning.adaptation import adapt, adapt_population
 from herjax.learning.attempts import Attempts, Pairs
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import (
@@ -25,7 +25,6 @@ from herjax.learning.epoch import (
 )
 from herjax.learning.hindsight import hindsight
 from herjax.learning.learner import Learner, Update, make_optimizer, program_log_probs
-from herjax.learning.population import adapt_population
 from herjax.learning.presets import PretrainConfig
 from herjax.learning.pretraining import pretrain
 from herjax.learning.recombination import recombine

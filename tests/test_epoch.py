@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.learning.adaptation import _start, epoch_metrics
+from herjax.learning.adaptation import _start
 from herjax.learning.epoch import adjust_heat, compiled_epochs, worth_of
+from herjax.learning.result import epoch_metrics
 from herjax.learning.selection import order_reversed, order_shuffled, select_all, select_diverse
 from herjax.runtime.program_cache import call_kept
 from herjax.tasks.task import pad_task

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import herjax
-from herjax.learning.adaptation import _start, epoch_metrics
+from herjax.learning.adaptation import _start
 from herjax.learning.attempts import attempt
 from herjax.learning.epoch import compiled_epochs, init_adaptation
 from herjax.learning.hindsight import fresh_pairs, train_on
+from herjax.learning.result import epoch_metrics
 from herjax.learning.train import program_loss
 from herjax.runtime.program_cache import call_kept
 from herjax.tasks.task import pad_task

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import herjax
+from herjax.learning import adaptation
 from herjax.learning.config import AdaptConfig
+from herjax.learning.epoch import compiled_epochs
 from herjax.learning.population import Population
 from herjax.runtime import program_cache
 from herjax.runtime.sharding import make_mesh
@@ -82,6 +84,21 @@ def test_adapt_as_one_program_is_the_same_as_epoch_by_epoch(tiny, tasks, alone):
     assert len(epochs) == len(alone[0].history) == 5
 
 
+def test_epochs_run_a_few_at_a_time_are_the_same(tiny, tasks, alone, monkeypatch):
+    calls = []
+
+    def few(model, state, task, config, epochs, learner):
+        calls.append(epochs)
+        return compiled_epochs(model, state, task, config, epochs, learner)
+
+    monkeypatch.setattr(adaptation, "CHUNK", 2)
+    monkeypatch.setattr(adaptation, "compiled_epochs", few)
+    with optimised_as_for_users():
+        result = herjax.adapt(tasks[0].target, params=tiny, seed=0, config=CONFIG)
+    assert calls == [2, 2, 2]
+    assert_same(result, alone[0])
+
+
 def run(tiny, tasks, seeds, devices, **options):
     mesh = make_mesh({"data": devices, "model": 1})
     return herjax.adapt_population(tiny, tasks, keys(seeds), config=CONFIG, mesh=mesh, **options)
@@ -89,8 +106,12 @@ def run(tiny, tasks, seeds, devices, **options):
 
 def test_members_end_bit_for_bit_as_if_run_alone(tiny, tasks, alone):
     given = [PICTURES[0], *tasks[1:]]  # a picture will do for its task
+    told = {}
     with optimised_as_for_users():
-        results = run(tiny, given, SEEDS, 1, slots=2)
+        results = run(tiny, given, SEEDS, 1, slots=2, on_result=told.__setitem__)
+    assert next(iter(told)) in (0, 1)  # of two slots
+    assert sorted(told) == [0, 1, 2, 3, 4]
+    assert all(told[index] is result for index, result in enumerate(results))
     assert np.array_equal(results[0].task.target, given[0])
     assert all(result.task is task for result, task in zip(results[1:], given[1:]))
     for result, expected in zip(results, alone):
@@ -198,3 +219,27 @@ def test_it_runs_the_decoder_that_it_is_given(tiny, tasks):
     keys = jax.random.split(jax.random.key(0), len(tasks))
     assert type(Population(mine, tasks, keys, CONFIG).model) is Mine
     assert type(mine.computing_in("bfloat16").model) is Mine
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StopIteration, OSError("disk full")])
+def test_what_has_ended_is_not_lost_when_the_rest_fails(tiny, tasks, error):
+    def fail(index, result):
+        told.append((index, result))
+        if len(told) == 2:
+            raise error
+
+    told = []
+    with pytest.raises(error if isinstance(error, type) else type(error)) as caught:
+        run(tiny, tasks, SEEDS, 1, slots=1, on_result=fail)
+    assert caught.value.results == dict(told)
+    assert caught.value.__notes__ == ["Its attribute `results` has 2 of 5 results."]
+
+
+def test_one_loss_that_is_not_finite_leaves_the_results_of_others(tiny, tasks):
+    def explode(model, train, task, attempts, config, key):
+        update = herjax.hindsight(model, train, task, attempts, config, key)
+        return update._replace(loss=jnp.where(attempts.solved, update.loss, jnp.nan))
+
+    with pytest.raises(FloatingPointError) as caught:
+        run(tiny, [tasks[3], *tasks[:3]], SEEDS[:4], 1, slots=1, learner=explode)
+    assert list(caught.value.results) == [0]

@@ -11,7 +11,7 @@ from experiments.study.report import CORRECT, SOLVES, Line, Origin, Shown, gathe
 from experiments.study.run import Study, decoder_of
 from experiments.study.tables import Row, Table
 from herjax.commands.flags import FUNCTIONS
-from herjax.learning.adaptation import Result
+from herjax.learning.result import Result
 from herjax.viewing.plotting import animation, spread
 
 # Of the rivals: each figure has hindsight and some others, since bands of many rows overlap.

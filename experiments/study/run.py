@@ -19,12 +19,12 @@ from experiments.study.tables import UNTRAINED, Block, Row, Table
 from herjax.commands import cli
 from herjax.commands.flags import FUNCTIONS, to_json
 from herjax.decoder.weights import BASE, Pretrained
-from herjax.learning.adaptation import Result
 from herjax.learning.attempts import attempt
 from herjax.learning.config import AdaptConfig
 from herjax.learning.population import CHUNK, Population, by_canvas
 from herjax.learning.presets import PretrainConfig
 from herjax.learning.pretraining import evaluate, init_params
+from herjax.learning.result import Result
 from herjax.runtime import program_cache, records
 from herjax.runtime.sharding import make_mesh
 from herjax.tasks.random import TaskConfig

@@ -14,10 +14,10 @@ from herjax.commands.member import Member
 from herjax.commands.progress import Bests, Progress
 from herjax.commands.terminal import Terminal
 from herjax.dsl.source import format_program
-from herjax.learning.adaptation import Result
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import EpochMetrics
 from herjax.learning.population import Advance
+from herjax.learning.result import Result
 from herjax.runtime import processes
 from herjax.stats import percent
 from herjax.tasks.palette import terminal_grid

@@ -22,9 +22,9 @@ from herjax.commands.flags import to_json
 from herjax.commands.results import FILES, RESULT, WEIGHTS, write_sums
 from herjax.decoder.weights import Pretrained, save_weights
 from herjax.dsl.source import format_script
-from herjax.learning.adaptation import Result
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import EpochMetrics
+from herjax.learning.result import Result
 from herjax.runtime import processes
 from herjax.runtime.files import write_atomically
 from herjax.tasks.metrics import least_draws

@@ -215,3 +215,33 @@ def _missing(name: str) -> str:
 def shipped_base() -> Pretrained:
     """The shipped model to adapt, read once."""
     return load_pretrained(BASE)
+
+
+def load_decoder(params: Pretrained | dict | str | os.PathLike | None) -> Pretrained:
+    """The decoder that ``adapt`` was given; the shipped base for None.
+
+    Raises:
+      ValueError: if ``params`` is no decoder, or parameters of another one than ``base``.
+      CheckpointError: if it names no model, or a damaged one.
+    """
+    if params is None:
+        return shipped_base()
+    if isinstance(params, dict):
+        base = shipped_base()
+        given = params.get("params")
+        flat = traverse_util.flatten_dict(given, sep="/") if isinstance(given, dict) else {}
+        try:
+            check_params(flat, parameter_shapes(base.model.config))
+        except ValueError as error:
+            raise ValueError(
+                f"params must be those of base; of another decoder, pass a Pretrained: {error}"
+            ) from None
+        return Pretrained(base.model, params, {})
+    if isinstance(params, str | os.PathLike):
+        return load_pretrained(params)
+    if not isinstance(params, Pretrained):
+        raise ValueError(
+            "params must be a Pretrained, a name or folder for load_pretrained, parameters, or"
+            f" None, got {type(params).__name__}"
+        )
+    return params

@@ -1,74 +1,33 @@
-"""Adapt a pretrained decoder to one picture: arrays in, result out."""
+"""Adapt a pretrained decoder to one picture, or to many: arrays in, results out."""
 
 import contextlib
-import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from jax import Array
+from jax.sharding import Mesh
 from numpy.typing import ArrayLike
 
-from herjax.decoder.weights import (
-    Pretrained,
-    check_params,
-    load_pretrained,
-    parameter_shapes,
-    shipped_base,
-)
-from herjax.dsl.ops import END, OP
-from herjax.learning.config import AdaptConfig
+from herjax.decoder.weights import Pretrained, load_decoder
+from herjax.learning.config import AdaptConfig, check_config
 from herjax.learning.epoch import AdaptState, EpochMetrics, compiled_epochs, init_adaptation
 from herjax.learning.hindsight import hindsight
 from herjax.learning.learner import Learner
+from herjax.learning.population import CHUNK, Population, by_canvas
+from herjax.learning.result import Result, make_result, without_padding
 from herjax.learning.room import check_room
-from herjax.runtime.config import check_function, check_integer, told
+from herjax.runtime.config import check_function, check_integer
 from herjax.runtime.jax_settings import on_its_own
 from herjax.runtime.program_cache import call_kept
+from herjax.runtime.sharding import check_mesh
 from herjax.tasks.task import Task, canvas_side, check_size, make_task, pad_task
 
 MAX_SEED = 2**32 - 1  # beyond, keys repeat
-
-
-class Result(NamedTuple):
-    """What an adaptation found.
-
-    Attributes:
-      solved: whether the program draws the target.
-      program: int32 records [N, 6], the best found, painted in order.
-      history: one an epoch, as NumPy arrays.
-      adapted: the decoder as it is now, which ``adapt`` takes again.
-      task: what it was adapted to, without padding.
-      config: the settings.
-    """
-
-    solved: bool
-    program: np.ndarray
-    history: list[EpochMetrics]
-    adapted: Pretrained
-    task: Task | None = None
-    config: AdaptConfig | None = None
-
-    def __repr__(self) -> str:  # that of a tuple tells every program and all weights
-        draws, epochs = len(self.program), len(self.history)
-        return f"Result(solved={self.solved}, {draws} draws, {epochs} epochs, {self.adapted})"
-
-    @property
-    def programs_sampled(self) -> int:
-        """How many programs were sampled, until one drew the picture or in all."""
-        if self.config is None:
-            raise ValueError("result has no config: take it as adapt returns it")
-        return len(self.history) * self.config.sampled
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The adapted weights alone."""
-        return self.adapted.params
 
 
 @partial(jax.jit, static_argnames=("config", "shape"))
@@ -97,10 +56,10 @@ def adapt(
 ) -> Result:
     """Teach a decoder to draw one picture that it cannot draw.
 
-    The whole adaptation is one compiled program, which pictures share by size: canvases are padded
-    to the least of ``herjax.tasks.task.CANVAS_SIDES`` that holds them. With ``on_epoch`` the host
-    runs that same program an epoch at a time, with identical results. Without it Ctrl-C is an
-    exception at once, too, but the program goes on until it ends, and other ones wait for it.
+    Any number of epochs is one compiled program, which pictures share by size: canvases are padded
+    to the least of ``herjax.tasks.task.CANVAS_SIDES`` that holds them. The host runs 8 epochs at a
+    time, with ``on_epoch`` one, with identical results. After Ctrl-C those that have begun go on to
+    their end, and what runs next waits for them.
 
     Args:
       target: integer array [R, C], colours 0 .. 9.
@@ -134,7 +93,7 @@ def adapt(
         padded = pad_task(task, canvas_side(shape, pretrained.model.config.max_side))
         key, canvas = jax.random.key(seed), padded.target.shape
     state = call_kept(_start, pretrained.params, key, config=config, shape=canvas)
-    epochs = config.max_epochs if on_epoch is None else 1
+    epochs = CHUNK if on_epoch is None else 1
     while state.running:
         state = compiled_epochs(pretrained.model, state, padded, config, epochs, learner)
         if on_epoch is not None:
@@ -163,79 +122,80 @@ def _hand_over(
         error.add_note("The result so far of herjax.adapt is the attribute `result` of this.")
 
 
-def check_config(config: AdaptConfig | None) -> AdaptConfig:
-    """The settings that were given, or the default ones.
+def adapt_population(
+    params: Pretrained | dict | str | os.PathLike | None,
+    tasks: Sequence[Task | ArrayLike],
+    keys: Array,
+    *,
+    config: AdaptConfig | None = None,
+    learner: Learner = hindsight,
+    mesh: Mesh | None = None,
+    slots: int = 0,
+    vectorize: bool | None = None,
+    on_result: Callable[[int, Result], object] | None = None,
+) -> list[Result]:
+    """Adapt one member for each pair of a task and a key.
+
+    What has ended is not lost when the rest fails: any exception, Ctrl-C too, comes out with the
+    results so far, by index, as its attribute ``results`` (dict).
+
+    Args:
+      params: as for ``herjax.adapt``.
+      tasks: M pictures as for ``make_task``, or tasks made by it; repeat one for several seeds.
+      keys: PRNG keys [M]; ``jax.random.key(seed)`` gives the member what ``adapt`` does.
+      config, learner: of all members, as for ``herjax.adapt``.
+      mesh: its axis "data" splits the members, "model" the decoder; None: all devices on "data".
+      slots: how many members are there at a time; 0: what suits the devices.
+      vectorize: whether a device runs its members as one batch; None: not on CPUs.
+      on_result: called with a member's index and its result when it has ended, within 8 epochs.
+
+    Returns:
+      M results, in the order of the tasks.
 
     Raises:
-      ValueError: if they are something else.
+      ValueError: if there is not one key for each task, a picture is too large for the model,
+        the mesh has other axes, or all would take more memory than there is.
+      FloatingPointError: if the loss of a member is not finite.
     """
-    if config is not None and not isinstance(config, AdaptConfig):
-        raise ValueError(f"config must be an AdaptConfig, got {told(config)}")
-    return config or AdaptConfig()
+    config = check_config(config)
+    check_function("learner", learner)
+    check_integer("slots", slots, 0)
+    if on_result is not None:
+        check_function("on_result", on_result)
+    many = len(keys) if isinstance(keys, Array | np.ndarray) else "no array of"
+    if len(tasks) != many:
+        raise ValueError(f"{len(tasks)} tasks and {many} keys: they must pair up")
+    decoder = load_decoder(params)
+    made = [task if isinstance(task, Task) else make_task(task) for task in tasks]
+    shapes = [task.target.shape for task in made]
+    for shape in shapes:
+        check_size(shape, decoder.model.config.max_side)
+    mesh = check_mesh(mesh)
+    check_room(shapes, decoder, config, mesh=mesh, slots=slots)
+    results: dict[int, Result] = {}
+    settings = dict(learner=learner, mesh=mesh, slots=slots, vectorize=vectorize)
+    try:
+        for index, result in _results(decoder, made, keys, config, **settings):
+            results[index] = result
+            if on_result is not None:
+                on_result(index, result)
+    except BaseException as error:
+        error.results = results  # type: ignore[attr-defined]
+        error.add_note(f"Its attribute `results` has {len(results)} of {len(made)} results.")
+        raise
+    return [results[index] for index in range(len(made))]
 
 
-def epoch_metrics(history: EpochMetrics, epoch: int, shape: tuple[int, ...]) -> EpochMetrics:
-    """One row of a history of NumPy arrays, for a picture of ``shape`` (R, C)."""
-    return without_padding(jax.tree.map(lambda rows: rows[epoch], history), shape)
-
-
-def without_padding(metrics: EpochMetrics, shape: tuple[int, ...]) -> EpochMetrics:
-    """The metrics of an epoch for a picture of ``shape`` (R, C)."""
-    rows, cols = shape
-    return dataclasses.replace(metrics, best_picture=metrics.best_picture[:rows, :cols])
-
-
-def make_result(
-    state: AdaptState, config: AdaptConfig, pretrained: Pretrained, shape: tuple[int, ...]
-) -> Result:
-    """The result of an adaptation that has ended, to a picture of ``shape`` (R, C).
-
-    Raises:
-      FloatingPointError: if it ended because the loss was not finite.
-    """
-    epochs = int(state.epoch)
-    history = jax.tree.map(lambda rows: rows[:epochs].copy(), jax.device_get(state.history))
-    if not np.isfinite(history.loss[epochs - 1]):
-        raise FloatingPointError(
-            f"loss {history.loss[epochs - 1]} in epoch {epochs - 1} at learning_rate"
-            f" {config.learning_rate}: choose a lower one"
-        )
-    program = np.asarray(state.best_program)
-    info = {"adapted_from": pretrained.info.get("sha256")}
-    return Result(
-        solved=bool(history.solved[epochs - 1]),
-        program=program[: np.sum(program[:, OP] != END)],
-        history=[epoch_metrics(history, epoch, shape) for epoch in range(epochs)],
-        adapted=Pretrained(pretrained.model, state.train.params, info),
-        config=config,
-    )
-
-
-def load_decoder(params: Pretrained | dict | str | os.PathLike | None) -> Pretrained:
-    """The decoder that ``adapt`` was given; the shipped base for None.
-
-    Raises:
-      ValueError: if ``params`` is no decoder, or parameters of another one than ``base``.
-      CheckpointError: if it names no model, or a damaged one.
-    """
-    if params is None:
-        return shipped_base()
-    if isinstance(params, dict):
-        base = shipped_base()
-        given = params.get("params")
-        flat = traverse_util.flatten_dict(given, sep="/") if isinstance(given, dict) else {}
-        try:
-            check_params(flat, parameter_shapes(base.model.config))
-        except ValueError as error:
-            raise ValueError(
-                f"params must be those of base; of another decoder, pass a Pretrained: {error}"
-            ) from None
-        return Pretrained(base.model, params, {})
-    if isinstance(params, str | os.PathLike):
-        return load_pretrained(params)
-    if not isinstance(params, Pretrained):
-        raise ValueError(
-            "params must be a Pretrained, a name or folder for load_pretrained, parameters, or"
-            f" None, got {type(params).__name__}"
-        )
-    return params
+def _results(
+    decoder: Pretrained, tasks: list[Task], keys: Array, config: AdaptConfig, **settings: Any
+) -> Iterator[tuple[int, Result]]:
+    """The index and the result of each member, when it has ended."""
+    shapes = [task.target.shape for task in tasks]
+    for members in by_canvas(shapes, decoder.model.config.max_side):
+        mine = [tasks[index] for index in members]
+        population = Population(decoder, mine, keys[np.array(members)], config, **settings)
+        while not population.done:
+            for advance in population.advance(CHUNK):
+                if advance.ended is not None:
+                    result = population.result(advance)._replace(task=mine[advance.member])
+                    yield members[advance.member], result

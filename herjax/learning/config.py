@@ -18,7 +18,7 @@ from herjax.learning.selection import (
     select_all,
     select_best,
 )
-from herjax.runtime.config import check_types
+from herjax.runtime.config import check_types, told
 from herjax.tasks.augmentation import Augmentation, random_augmentation
 from herjax.tasks.task import Task
 
@@ -187,3 +187,14 @@ class AdaptConfig:
             return jnp.int32(self.max_draws)
         cells = task.height * task.width
         return jnp.maximum(2 * cells // 5, jnp.clip(cells, 5, 10))
+
+
+def check_config(config: AdaptConfig | None) -> AdaptConfig:
+    """The settings that were given, or the default ones.
+
+    Raises:
+      ValueError: if they are something else.
+    """
+    if config is not None and not isinstance(config, AdaptConfig):
+        raise ValueError(f"config must be an AdaptConfig, got {told(config)}")
+    return config or AdaptConfig()

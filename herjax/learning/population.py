@@ -21,92 +21,20 @@ from flax import struct
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from numpy.typing import ArrayLike
 
 from herjax.decoder.model import Decoder
 from herjax.decoder.weights import Pretrained
-from herjax.learning.adaptation import (
-    Result,
-    check_config,
-    load_decoder,
-    make_result,
-    without_padding,
-)
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import AdaptState, EpochMetrics, adapt_epochs, init_adaptation, runs_for
 from herjax.learning.hindsight import hindsight
 from herjax.learning.learner import Learner
-from herjax.learning.room import check_room, default_slots
-from herjax.runtime.config import check_function, check_integer
+from herjax.learning.result import Result, make_result, without_padding
+from herjax.learning.room import default_slots
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import check_mesh, platform_of, replicated, state_shardings
-from herjax.tasks.task import Task, canvas_side, check_size, make_task, pad_task
+from herjax.tasks.task import Task, canvas_side, pad_task
 
-CHUNK = 8  # most epochs between two looks at who has ended
-
-
-def adapt_population(
-    params: Pretrained | dict | None,
-    tasks: Sequence[Task | ArrayLike],
-    keys: Array,
-    *,
-    config: AdaptConfig | None = None,
-    learner: Learner = hindsight,
-    mesh: Mesh | None = None,
-    slots: int = 0,
-    vectorize: bool | None = None,
-) -> list[Result]:
-    """Adapt one member for each pair of a task and a key.
-
-    Args:
-      params: as for ``herjax.adapt``.
-      tasks: M pictures as for ``make_task``, or tasks made by it; repeat one for several seeds.
-      keys: PRNG keys [M]; ``jax.random.key(seed)`` gives the member what ``adapt`` does.
-      config, learner: of all members, as for ``herjax.adapt``.
-      mesh: its axis "data" splits the members, "model" the decoder; None: all devices on "data".
-      slots: how many members are there at a time; 0: what suits the devices.
-      vectorize: whether a device runs its members as one batch; None: not on CPUs.
-
-    Returns:
-      M results, in the order of the tasks.
-
-    Raises:
-      ValueError: if there is not one key for each task, a picture is too large for the model,
-        the mesh has other axes, or all would take more memory than there is.
-      FloatingPointError: if the loss of a member is not finite.
-    """
-    config = check_config(config)
-    check_function("learner", learner)
-    check_integer("slots", slots, 0)
-    many = len(keys) if isinstance(keys, Array | np.ndarray) else "no array of"
-    if len(tasks) != many:
-        raise ValueError(f"{len(tasks)} tasks and {many} keys: they must pair up")
-    decoder = load_decoder(params)
-    max_side = decoder.model.config.max_side
-    made = [task if isinstance(task, Task) else make_task(task) for task in tasks]
-    shapes = [task.target.shape for task in made]
-    for shape in shapes:
-        check_size(shape, max_side)
-    mesh = check_mesh(mesh)
-    check_room(shapes, decoder, config, mesh=mesh, slots=slots)
-    results: dict[int, Result] = {}
-    for members in by_canvas(shapes, max_side):
-        population = Population(
-            decoder,
-            [made[i] for i in members],
-            keys[np.array(members)],
-            config,
-            learner=learner,
-            mesh=mesh,
-            slots=slots,
-            vectorize=vectorize,
-        )
-        while not population.done:
-            for advance in population.advance(CHUNK):
-                if advance.ended is not None:
-                    i = members[advance.member]
-                    results[i] = population.result(advance)._replace(task=made[i])
-    return [results[i] for i in range(len(made))]
+CHUNK = 8  # most epochs between two looks at who has ended, and that run on after Ctrl-C
 
 
 def by_canvas(shapes: Sequence[tuple[int, ...]], max_side: int) -> list[list[int]]:

@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from herjax.dsl.ops import SOURCE_OPS
-from herjax.learning.adaptation import Result
 from herjax.learning.config import AdaptConfig
+from herjax.learning.result import Result
 from herjax.runtime.files import write_atomically
 from herjax.tasks.palette import PALETTE, terminal_grid
 from herjax.tasks.suite import Picture
