@@ -118,17 +118,22 @@ def test_a_loaded_program_is_loaded_once_however_often_it_runs(folder, monkeypat
     assert len(program_cache._calls) == 1
 
 
-def test_programs_are_compiled_side_by_side(folder):
+def test_programs_are_compiled_side_by_side_and_each_once(folder, monkeypatch):
     program_cache.clear()
     del traces[:]
+    compile, compiled = program_cache._compile_anew, []
+    monkeypatch.setattr(
+        program_cache, "_compile_anew", lambda given: compiled.append(given) or compile(given)
+    )
     cached = jax.config.jax_enable_compilation_cache
 
     def compile_scaled(scale):
         program_cache.compile_kept(add, state(), np.float32([1, 2]), scale=scale)
 
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(compile_scaled, range(4)))
+    with ThreadPoolExecutor(12) as pool:  # three threads want each program
+        list(pool.map(compile_scaled, sorted(3 * [*range(4)])))
     assert sorted(traces) == [0, 1, 2, 3]
+    assert len(compiled) == 4
     assert jax.config.jax_enable_compilation_cache == cached
     for scale in range(4):
         result = program_cache.call_kept(add, state(), np.float32([1, 2]), scale=scale)

@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 _config: Any = jax.config  # has an attribute for every setting; its type knows few of them
 _folder: pathlib.Path | None = None
 _calls: dict[tuple, Callable] = {}  # of this process
+_making: dict[tuple, threading.Lock] = {}  # of several threads that want a program, one makes it
 _turn = threading.Lock()  # for the two below
 _compiling = 0  # threads that compile without JAX's persistent cache
 _cache_of_jax = True  # was it in use before them
@@ -130,7 +131,9 @@ def _compiled(
     shown = tuple(map(_shown, leaves))
     key = (function, tree, shown, given, runs_for, _folder_now(), _settings())
     if key not in _calls:
-        _calls[key] = _program(*key, lambda: function.lower(*arrays, **static))
+        with _making.setdefault(key, threading.Lock()):
+            if key not in _calls:
+                _calls[key] = _program(*key, lambda: function.lower(*arrays, **static))
     return _calls[key]
 
 
@@ -216,6 +219,7 @@ def _name(made: Any) -> str:
 def clear() -> None:
     """Free the programs of this process, compiled ones included."""
     _calls.clear()
+    _making.clear()
     jax.clear_caches()
 
 
