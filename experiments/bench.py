@@ -8,6 +8,7 @@ writes bench.json. The operations assumed are those of herjax/decoder/costs.py.
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import resource
@@ -255,8 +256,9 @@ def bench_population(pretrained: herjax.Pretrained, task: herjax.Task, epochs: i
     else:
         counts = [1, 4, 16] if jax.default_backend() == "cpu" else [1, 16, 64, 256, 1024]
     config = AdaptConfig.plain()  # recombined, members end before they are timed
-    rows, alone = {}, None
-    for members in counts:
+    rows: dict[str, dict] = {}
+    alone = math.nan
+    for members in sorted({1, *counts}):
         keys = jax.vmap(jax.random.key)(jnp.arange(members))
         mesh = cli.mesh(members)
         population = Population(pretrained, [task] * members, keys, config, mesh=mesh)
@@ -264,7 +266,7 @@ def bench_population(pretrained: herjax.Pretrained, task: herjax.Task, epochs: i
         start = time.perf_counter()
         population.advance(epochs)
         spent = (time.perf_counter() - start) / epochs
-        alone = alone or spent
+        alone = spent if members == 1 else alone
         rows[f"{members} members"] = {
             "devices": mesh.size,
             "seconds an epoch of all": spent,

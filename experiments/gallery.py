@@ -136,7 +136,7 @@ def summary_table(drawings: dict[tuple[str, int], Drawing]) -> list[str]:
             row[2:] = [
                 spread([result["programs_sampled"] for result in done]),
                 spread([result["draws"] for result in done]),
-                spread([result["seconds_run"] for result in done], ".1f"),
+                spread([result["seconds_run"] for result in done], 1),
             ]
         lines.append(f"| {side}x{side} | {' | '.join(row)} | {missing} |")
     told = {
@@ -148,10 +148,12 @@ def summary_table(drawings: dict[tuple[str, int], Drawing]) -> list[str]:
     return [*lines, "", medians, f"Made on: {'; '.join(sorted(told))}, until {until}."]
 
 
-def spread(values: list[float], form: str = ",.0f") -> str:
-    """Median, least and most."""
-    shown = [format(value, form) for value in (statistics.median(values), min(values), max(values))]
-    return "{} ({} .. {})".format(*shown)
+def spread(values: list[float], decimals: int = 0) -> str:
+    """Median, least and most; a median between two integers as it is."""
+    middle = statistics.median(values)
+    more = 1 if middle % 1 else 0
+    ends = (f"{value:,.{decimals}f}" for value in (min(values), max(values)))
+    return f"{middle:,.{max(decimals, more)}f} ({' .. '.join(ends)})"
 
 
 def table_cell(name: str, side: int, drawing: Drawing | None) -> str:

@@ -1,6 +1,7 @@
 """pass@1 and pass@8 on held-out random tasks, by size: python -m experiments.held_out
 
-The tasks are random ones that no pretraining draws, of each range of sides and kind of input.
+The tasks are random ones, drawn apart from those of any pretraining, of each range of sides and
+kind of input. Small canvases have so few pictures that a long pretraining meets some of them.
 """
 
 import json

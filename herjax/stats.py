@@ -3,6 +3,8 @@
 SciPy is imported where it is needed: scipy.stats takes longer to import than all of herjax.
 """
 
+import functools
+import itertools
 import math
 import warnings
 from collections.abc import Sequence
@@ -51,6 +53,9 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
 def percent(fraction: float) -> str:
     """In words, rounded down: only what is right in every pixel is 100 %."""
     return f"{math.floor(1000 * fraction + 1e-3) / 10:.1f} %"
+
+
+MOST_SPLITS, RANDOM_SPLITS = 200_000, 100_000  # of ``log_rank``
 
 
 # ---- How long it takes, with runs that ended at their budget unsolved ---------------------------
@@ -104,7 +109,7 @@ class LogRank(NamedTuple):
 
     Attributes:
       z: above 0 if the first sample is the faster; its square is the chi-square.
-      p: of both sides.
+      p: of both sides, by permutation.
     """
 
     z: float
@@ -115,7 +120,8 @@ def unsolved_share(runs: Runs) -> Unsolved:
     """Kaplan-Meier estimate with limits from Greenwood's variance of log(-log(share)).
 
     Where the share is 1 or 0 that variance is not defined; there the limits are exact binomial
-    ones (Clopper and Pearson, 1934), of all n runs and of the d that were solved.
+    ones (Clopper and Pearson, 1934), of the runs that went on so long, and of the
+    d that were solved.
 
     Kaplan and Meier (1958); Kalbfleisch and Prentice (1980), section 1.4.
     """
@@ -128,12 +134,14 @@ def unsolved_share(runs: Runs) -> Unsolved:
         limits = curve.confidence_interval(method="log-log")
     share = curve.probabilities
     low, high = limits.low.probabilities, limits.high.probabilities
-    none_solved = 0.025 ** (1 / len(solved))
+    ends = curve.quantiles
+    at_risk = [np.sum(sampled >= end) for end in (*ends, ends[-1])]
+    begin_low, *none_solved = 0.025 ** (1 / np.array(at_risk))
     low, high = np.where(share >= 1, none_solved, low), np.where(share >= 1, 1, high)
     if share[-1] <= 0:
         low[-1], high[-1] = 0, min(1 - 0.025 ** (1 / solved.sum()), *high[:-1], 1)
-    begin = ([0], [1], [none_solved], [1])
-    parts = (curve.quantiles, share, low, high)
+    begin = ([0], [1], [begin_low], [1])
+    parts = (ends, share, low, high)
     return Unsolved(*(np.concatenate(pair).astype(float) for pair in zip(begin, parts)))
 
 
@@ -151,19 +159,43 @@ def median_to_solve(runs: Runs) -> Median:
 def log_rank(one: Runs, other: Runs) -> LogRank:
     """Log-rank test that two samples take equally long (Mantel, 1966).
 
+    Its p is the share of the splits of all runs into samples of these sizes under which they differ
+    as much: of all splits if there are at most 200,000, as of 10 and 10 runs, else of 100,000, the
+    same in each call. The usual one, of a chi-square, is too small with few runs: of 5 and 5 runs
+    no p is below 2 / 252.
+
     Samples that cannot differ, such as two in which nothing is solved, have z = 0 and p = 1.
     """
     from scipy import stats
 
-    samples = []
-    for runs in (one, other):
-        sampled, solved = check_runs(runs)
-        samples.append(stats.CensoredData.right_censored(sampled, ~solved))
+    pairs = [check_runs(runs) for runs in (one, other)]
+    samples = [stats.CensoredData.right_censored(sampled, ~solved) for sampled, solved in pairs]
     with np.errstate(invalid="ignore"):  # 0 / 0 where they cannot differ
         result = stats.logrank(*samples)
     if np.isnan(result.statistic):
         return LogRank(0.0, 1.0)
-    return LogRank(float(result.statistic), float(result.pvalue))
+    sampled, solved = map(np.concatenate, zip(*pairs))
+    first = len(pairs[0][0])
+    smaller = min(first, len(sampled) - first)
+    exact = math.comb(len(sampled), smaller) <= MOST_SPLITS
+    # What a run adds to observed - expected, which has the same variance under every split.
+    times, counts = np.unique(sampled[solved], return_counts=True)
+    hazard = counts / np.sum(sampled >= times[:, None], axis=1)
+    scores = solved - np.sum(hazard * (sampled[:, None] >= times), axis=1)
+    splits = _splits(len(sampled), smaller, exact)
+    sums = np.abs(np.sort(scores)[splits].sum(axis=1))  # all scores together sum up to 0
+    as_far = np.sum(sums >= abs(scores[:first].sum()) - 1e-9)
+    p = as_far / len(sums) if exact else (1 + as_far) / (1 + len(sums))
+    return LogRank(float(result.statistic), float(p))
+
+
+@functools.lru_cache(8)
+def _splits(runs: int, of_one: int, exact: bool) -> np.ndarray:
+    """Which runs are of one sample, int [S, of_one]: in all splits, or in random ones."""
+    if exact:
+        return np.array([*itertools.combinations(range(runs), of_one)])
+    rng = np.random.default_rng(0)
+    return np.argsort(rng.random((RANDOM_SPLITS, runs)), axis=1)[:, :of_one]
 
 
 def check_runs(runs: Runs) -> tuple[np.ndarray, np.ndarray]:

@@ -47,9 +47,9 @@ def test_rates_and_intervals_are_told():
     rates = page[page.index("<h2>Tasks</h2>") : page.index("<h2>Adaptations</h2>")]
     rows = [re.sub("<[^>]+>", " ", row).split() for row in rates.split("<tr>")[2:]]
     low, high = herjax.wilson_interval(0, 1)
-    assert rows[0][:6] == ["a&lt;b", "2", "of", "2", "100", "%"]
-    assert rows[0][-1] == "66"  # the median of 12 and 120
-    assert rows[1] == ["c-10", "0", "of", "1", "0", "%", "0", "..", f"{100 * high:.0f}", "%"] + [
+    assert rows[0][:6] == ["a&lt;b", "2", "of", "2", "100.0", "%"]
+    assert rows[0][-1] == "12"  # half of the runs are solved by then
+    assert rows[1] == ["c-10", "0", "of", "1", "0.0", "%", "0", "..", f"{100 * high:.0f}", "%"] + [
         "not",
         "solved",
     ]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from herjax import stats
 from herjax.dsl.executor import OUTSIDE
 from herjax.dsl.ops import OPS, SOURCE_OPS
 from herjax.stats import (
@@ -83,9 +84,53 @@ def test_medians_as_published():
 def test_log_rank_as_published():
     slower, faster = log_rank(TREATED, PLACEBO), log_rank(PLACEBO, TREATED)
     assert slower.z**2 == pytest.approx(16.79, abs=0.005)
-    assert slower.p == pytest.approx(4.17e-5, abs=1e-7)
     assert slower.z < 0 < faster.z
-    assert faster.p == pytest.approx(slower.p)
+    # 4e-5 by the chi-square: of 100,000 splits some four.
+    assert faster.p == slower.p < 2e-4
+
+
+def counted(one, other):
+    """The share of splits in which observed - expected is as far from 0, by the definition."""
+
+    def differs(mine):
+        total = 0.0
+        for time in set(sampled[solved]):
+            dies = solved & (sampled == time)
+            at_risk = sampled >= time
+            total += np.sum(dies[mine]) - np.sum(dies) * np.mean(mine[at_risk])
+        return abs(total)
+
+    sampled = np.concatenate([one.sampled, other.sampled])
+    solved = np.concatenate([one.solved, other.solved]).astype(bool)
+    splits = []
+    for chosen in itertools.combinations(range(len(sampled)), len(one.sampled)):
+        mine = np.zeros(len(sampled), bool)
+        mine[list(chosen)] = True
+        splits.append(differs(mine))
+    first = np.arange(len(sampled)) < len(one.sampled)
+    return np.mean(np.array(splits) >= differs(first) - 1e-9)
+
+
+def test_p_is_that_of_all_splits():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        sizes = rng.integers(1, 6, 2)
+        one, other = (Runs(rng.integers(1, 6, n), rng.random(n) < 0.7) for n in sizes)
+        test = log_rank(one, other)
+        if test != LogRank(0, 1):
+            assert test.p == pytest.approx(counted(one, other))
+    # The least there is of 5 and 5 runs: the chi-square would say 0.002.
+    apart = log_rank(Runs([1, 2, 3, 4, 5], [True] * 5), Runs([9] * 5, [False] * 5))
+    assert apart.p == pytest.approx(2 / 252)
+
+
+def test_p_of_random_splits_is_near_that_of_all(monkeypatch):
+    one, other = Runs([12, 24, 24, 36, 48, 60], [True] * 6), Runs([24, 48, 60, 60, 72], [True] * 5)
+    exact = log_rank(one, other).p
+    monkeypatch.setattr(stats, "MOST_SPLITS", 0)
+    near = log_rank(one, other).p
+    assert near != exact
+    assert near == pytest.approx(exact, abs=0.005)
 
 
 def test_log_rank_where_nothing_can_differ():
@@ -108,6 +153,9 @@ def test_limits_where_all_or_none_are_solved_are_binomial():
     assert curve.low[0] == pytest.approx(1 - 0.1684, abs=1e-4)  # 0 of 20
     assert 1 - curve.high[-1] == pytest.approx(0.8316, abs=1e-4)  # 20 of 20, by Clopper-Pearson
     assert curve.low[-1] == 0
+    # At 10 nine runs were stopped: of the one that went on nothing is known but that.
+    stopped = unsolved_share(Runs([10] * 9 + [100], [False] * 10))
+    assert stopped.low == pytest.approx([0.025 ** (1 / 10), 0.025, 0.025])
     never = unsolved_share(Runs([672] * 20, [False] * 20))
     assert (never.times.tolist(), never.share.tolist()) == ([0, 672], [1, 1])
     assert never.low[0] == never.low[1]

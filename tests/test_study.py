@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 
 import pytest
 
@@ -122,6 +123,8 @@ def test_runs_are_made_once_and_again_if_their_settings_change(study, tiny_weigh
     other = table._replace(rows=(row._replace(config=changed(PLAIN, passes=2)),))
     assert study.lines(other) == []
     assert len(study.lines(table)) == 2
+    fewer = table._replace(blocks=(Block(("9-squares",), 1, 8),))
+    assert [line["seed"] for line in study.lines(fewer)] == [0]
 
 
 def test_the_learning_rate_is_that_of_the_fewest_programs_then_of_the_more_accurate(study):
@@ -176,6 +179,36 @@ def test_samples_of_the_unadapted_model_are_counted(study, tiny_weights):
     assert (line["samples"], line["first"], line["correct"]) == (24, 8, 0)
     assert 0 < line["mean_accuracy"] <= line["accuracy"] < 1
     assert line["best_of_first"] <= line["accuracy"]
+
+
+def test_a_page_says_where_its_runs_are_and_what_is_missing(study, tiny_weights):
+    row = Row("search", PLAIN, "best-of-n", model=str(tiny_weights))
+    table = Table("own", "?", (row,), (Block(("9-squares",), 2, 8),))
+    study.make(table._replace(blocks=(Block(("9-squares",), 1, 8),)))
+    page = study.folder / "own.md"
+    pages.write_page(study, table, "small", study.folder)
+    text = page.read_text()
+    assert (
+        f"`python -m experiments.study --table=own --scale=small --workdir={study.folder}`" in text
+    )
+    assert "The runs: [own.jsonl](own.jsonl)." in text
+    assert "**Unfinished: 1 of 2 runs.**" in text
+    study.make(table)
+    pages.write_page(study, table, "small", study.folder.parent)
+    text = (study.folder.parent / "own.md").read_text()
+    assert "--scale=small`" in text
+    assert "[lines/own.jsonl](lines/own.jsonl)" in text
+    assert "Unfinished" not in text
+
+
+def test_pages_of_a_workdir_leave_the_published_ones_alone(tmp_path):
+    published = pathlib.Path("docs/study/support.md")
+    before = published.read_bytes()
+    arguments = ["--table=support", "--render_only", f"--workdir={tmp_path}"]
+    code, out, _ = run_quickly("study", *arguments)
+    assert code == 0
+    assert f"support: 0 runs, in {tmp_path / 'support.md'}" in out
+    assert published.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,12 @@ def test_page_has_a_grid_means_and_where_they_come_from(lines):
     grid, means = tables(text)
     assert grid[0] == ["", *PICTURES]
     assert [row[0] for row in grid[1:]] == ["her (baseline)", "twin", "slow", "fast", "new"]
-    assert means[0][1:] == ["different pictures, last quarter", "draws", "seconds", "programs run"]
+    assert means[0][1:] == [
+        "counted as different, last quarter",
+        "draws",
+        "seconds",
+        "programs run",
+    ]
     assert text.startswith("# Rivals\n\nDoes it help?\n\n|")
     assert "![shares](share.svg)" in text
     for words in (*ORIGIN, "64 runs, 8 seeds a cell", "Corrected for 6 comparisons"):

@@ -19,7 +19,9 @@ SCALE = flags.DEFINE_enum(
     "scale", "small", SCALES, "small: hours on two cores. full: what a GPU is for."
 )
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the lines, one a run; default docs/study/SCALE."
+    "workdir",
+    None,
+    "Folder of lines, one a run, and of pages; default docs/study/SCALE, pages in docs/study.",
 )
 RENDER_ONLY = flags.DEFINE_bool("render_only", False, "Make no runs: only the pages.")
 AGAIN = flags.DEFINE_bool(
@@ -43,16 +45,17 @@ def main(_):
             raise ValueError(f"no table {name!r}: choose from {', '.join(known)}, or all{near}")
     cli.use_devices(cpu_devices=cli.processors())
     jax.config.update("jax_enable_compilation_cache", False)  # each program runs once
-    study = Study(pathlib.Path(WORKDIR.value or f"docs/study/{SCALE.value}"), cli.say)
+    published = pathlib.Path("docs/study")
+    study = Study(pathlib.Path(WORKDIR.value or published / SCALE.value), cli.say)
     with Lock(study.folder) as lock:
         if not RENDER_ONLY.value:
             lock.acquire()
         for name in names:
-            make_table(study, known[name], pathlib.Path("docs/study"))
+            make_table(study, known[name], study.folder if WORKDIR.value else published)
 
 
-def make_table(study: Study, table: Table, docs: pathlib.Path) -> None:
-    """Make the runs of a table and its page, as the flags say."""
+def make_table(study: Study, table: Table, folder: pathlib.Path) -> None:
+    """Make the runs of a table, and its page in a folder, as the flags say."""
     try:
         from experiments.study import pages
     except ModuleNotFoundError as error:
@@ -62,10 +65,10 @@ def make_table(study: Study, table: Table, docs: pathlib.Path) -> None:
     if not RENDER_ONLY.value:
         study.make(table)
     if AGAIN.value and table.baseline == "hindsight":
-        pages.write_ridges(study, table, docs)
-        pages.write_animations(study, table, docs)
-    pages.write_page(study, table, SCALE.value, docs)
-    cli.say(f"{table.name}: {len(study.lines(table))} runs, in {docs / table.name}.md")
+        pages.write_ridges(study, table, folder)
+        pages.write_animations(study, table, folder)
+    pages.write_page(study, table, SCALE.value, folder)
+    cli.say(f"{table.name}: {len(study.lines(table))} runs, in {folder / table.name}.md")
 
 
 if __name__ == "__main__":

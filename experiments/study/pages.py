@@ -1,5 +1,6 @@
 """The pages of docs/study: a table each, with its figures, out of the lines of its runs."""
 
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -55,7 +56,7 @@ def write_page(study: Study, table: Table, scale: str, folder: pathlib.Path) -> 
       study: whose lines.
       table: which one.
       scale: of the study.
-      folder: docs/study.
+      folder: of the page; with that of the lines its command has a --workdir.
     """
     lines, how = study.lines(table), shown(table)
     origin = Origin(
@@ -63,20 +64,35 @@ def write_page(study: Study, table: Table, scale: str, folder: pathlib.Path) -> 
         device=", ".join(sorted({line["device"] for line in lines})) or "no device",
         commit=", ".join(sorted({line["commit"] for line in lines})) or "-",
         date=max((line["date"] for line in lines), default="-"),
-        command=f"python -m experiments.study --table={table.name} --scale={scale}",
+        command=f"python -m experiments.study --table={table.name} --scale={scale}"
+        + f" --workdir={folder}" * (folder == study.folder),
     )
     # Bands of the trials' many rows cannot be told apart.
     drawn = lines and (table.baseline or table.held_out)
     made = write_figures(lines, table, how, folder) + made_again(table, folder) if drawn else []
     text = render(lines, how, origin, made) + chosen(study, table)
-    (folder / f"{table.name}.md").write_text(text + check(table, scale) * bool(lines), "utf-8")
+    text += unfinished(len(lines), table) + check(study, table, folder) * bool(lines)
+    (folder / f"{table.name}.md").write_text(text, "utf-8")
 
 
-def check(table: Table, scale: str) -> str:
-    """How to see the runs behind a cell."""
+def unfinished(made: int, table: Table) -> str:
+    """A warning, if runs are still to be made."""
+    all_of_it = len(table.rows) * sum(len(block.pictures) * block.seeds for block in table.blocks)
+    if made >= all_of_it:
+        return ""
     return (
-        f"\nThe runs: [{scale}/{table.name}.jsonl]({scale}/{table.name}.jsonl). Those of a cell:"
-        f' `grep \'"row": "ROW", "picture": "PICTURE"\' docs/study/{scale}/{table.name}.jsonl`.\n'
+        f"\n**Unfinished: {made:,} of {all_of_it:,} runs.** Cells that are not whole hold those who"
+        " ended first, which are the faster ones.\n"
+    )
+
+
+def check(study: Study, table: Table, folder: pathlib.Path) -> str:
+    """How to see the runs behind a cell."""
+    file = study.folder / f"{table.name}.jsonl"
+    link = os.path.relpath(file, folder)
+    return (
+        f"\nThe runs: [{link}]({link}). Those of a cell:"
+        f' `grep \'"row": "ROW", "picture": "PICTURE"\' {file}`.\n'
     )
 
 

@@ -14,7 +14,7 @@ MISSING = "–"
 
 # What a column of means is called, if not as its key.
 HEADINGS = {
-    "distinct": "different pictures, last quarter",
+    "distinct": "counted as different, last quarter",
     "seconds": "seconds",
     "draws": "draws",
     "run": "programs run",
@@ -211,7 +211,7 @@ def legend(shown: Shown, compared: Mapping) -> str:
         return shown.cell.legend
     return (
         f"{shown.cell.legend} ▲ faster, ▼ slower than {shown.baseline} on the same picture: p of"
-        f" the log-rank test, where below {LEVEL} after Holm's correction for the"
+        f" the log-rank test, by permutation, where below {LEVEL} after Holm's correction for the"
         f" {len(compared)} comparisons of this table."
     )
 

@@ -42,7 +42,8 @@ class Study:
         self.folder, self.say = folder, say
         self.named: dict[str, Picture] = {**pictures(), **tuning_pictures()}
         self.stopwatch = cli.Stopwatch()
-        self.about = {"commit": commit(), "device": jax.devices()[0].device_kind}
+        device = jax.devices()[0].device_kind
+        self.about = {"commit": commit(), "device": device, "jax": jax.__version__}
         folder.mkdir(parents=True, exist_ok=True)
 
     def lines(self, table: Table) -> list[dict]:
@@ -53,10 +54,14 @@ class Study:
                 continue
             for block in table.blocks:
                 settings = settings_hash(self.settled(row, block), row, block)
-                valid.update({(row.name, picture): settings for picture in block.pictures})
+                mine = (settings, block.seeds)
+                valid.update({(row.name, picture): mine for picture in block.pictures})
         found = records.read_lines(self.folder / f"{table.name}.jsonl")
+        places = [valid.get((line["row"], line["picture"]), ("", 0)) for line in found]
         return [
-            line for line in found if valid.get((line["row"], line["picture"])) == line["settings"]
+            line
+            for line, (settings, seeds) in zip(found, places)
+            if line["settings"] == settings and line["seed"] < seeds
         ]
 
     def has_trials(self, row: Row) -> bool:
@@ -265,7 +270,7 @@ def summary_of(result: Result, config: AdaptConfig) -> dict[str, Any]:
 
 
 def held_out(decoder: Pretrained) -> float:
-    """pass@8 on random tasks of the kind it was pretrained on, up to its largest canvas."""
+    """pass@8 on random tasks on blank inputs, of all sizes that it has."""
     side = decoder.model.config.max_side
     limits = (100, 200, 400, side**2)[: 1 + 2 * (side > 10) + (side > 20)]
     config = PretrainConfig(

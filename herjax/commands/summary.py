@@ -96,7 +96,7 @@ def solve_rates(results: list[dict], key: str, values: list) -> Table:
             str(value),
             f"{solved} of {len(mine)}",
             f"{low:.2f} .. {high:.2f}",
-            show(statistics.median(needed)),
+            show(statistics.median_low(needed)),  # Kaplan and Meier's
             f"{show(needed[0])} .. {show(needed[-1])}",
             f"{statistics.median(result['programs_run'] for result in mine):.0f}",
             f"{statistics.median(result['seconds_run'] for result in mine):.1f}",

@@ -136,12 +136,12 @@ def _rates(tasks: Mapping[str, Sequence[Ended]]) -> str:
     for task, mine in tasks.items():
         solved = sum(member.solved for member in mine)
         low, high = wilson_interval(solved, len(mine))
-        median = statistics.median(m.sampled if m.solved else math.inf for m in mine)
+        median = statistics.median_low(m.sampled if m.solved else math.inf for m in mine)
         rows.append(
             (
                 f"<div>{_image(mine[0].target)}<span>{escape(task)}</span></div>",
                 f"{solved} of {len(mine)}",
-                f"{100 * solved / len(mine):.0f} %",
+                percent(solved / len(mine)),
                 f"{100 * low:.0f} .. {100 * high:.0f} %",
                 f"{median:,.0f}" if math.isfinite(median) else "not solved",
             )
