@@ -45,12 +45,16 @@ def main(_):
     models = {name: herjax.load_pretrained(name) for name in CHECKPOINT.value.split(",")}
     found = []
     for name, (model, params, info) in models.items():
+        own = info.get("pretraining", {}).get("tasks", {})
+        like = {field: own[field] for field in ("max_draws", "ops") if field in own}
+        if own.get("program", "uniform") != "uniform":
+            cli.say(f"{name} was pretrained on programs of {own['program']}; these are random ones")
         for low, high in ranges:
             if high > model.config.max_side:
                 cli.say(f"left out: {name} knows sides up to {model.config.max_side}, not {high}")
                 continue
             for inputs, share in INPUTS.items():
-                tasks = TaskConfig(low, high, drawn_inputs=share)
+                tasks = TaskConfig(low, high, drawn_inputs=share, **like)
                 config = PretrainConfig(
                     model=model.config, tasks=tasks, size_limits=(high**2,), size_shares=()
                 )
@@ -58,6 +62,8 @@ def main(_):
                 row: dict = {"model": name, "sides": f"{low}-{high}", "inputs": inputs, **rates}
                 found.append({**row, "sha256": info["sha256"]})
                 cli.say(cli.short(row))
+    if not found:
+        raise ValueError(f"nothing to measure: no model knows --sides={','.join(SIDES.value)}")
     table = Table("model", "sides", "inputs", "pass@1", "pass@8", "tasks")
     for row in found:
         shares = [f"{row[key]:.3f}" for key in ("pass@1", "pass@8")]

@@ -7,7 +7,7 @@ import functools
 import itertools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,8 +73,12 @@ class Runs(NamedTuple):
     solved: ArrayLike
 
     @classmethod
-    def of(cls, results: Sequence[Any]) -> "Runs":
-        """Of results of ``adapt`` and ``adapt_population``, or lines of ``results.jsonl``."""
+    def of(cls, results: Sequence[Any] | Mapping[Any, Any]) -> "Runs":
+        """Of results of ``adapt`` and ``adapt_population``, or lines of ``results.jsonl``.
+
+        A dict of results by index will do, too.
+        """
+        results = list(results.values()) if isinstance(results, Mapping) else results
         names = ("programs_sampled", "solved")
         rows = [[r[n] if isinstance(r, dict) else getattr(r, n) for n in names] for r in results]
         return cls([sampled for sampled, _ in rows], [solved for _, solved in rows])

@@ -52,7 +52,7 @@ def test_results_are_runs_to_compare(tiny, target):
     result = herjax.adapt(target, params=tiny, config=CONFIG)
     assert result.programs_sampled == 16 * len(result.history) == 96
     rows = [{"programs_sampled": 7, "solved": True, "seed": 0}]
-    assert stats.Runs.of(rows) == ([7], [True])
+    assert stats.Runs.of(rows) == stats.Runs.of({4: rows[0]}) == ([7], [True])
     runs = stats.Runs.of([result, result._replace(solved=True, history=result.history[:2])])
     assert (runs.sampled, runs.solved) == ([96, 32], [False, True])
     assert stats.median_to_solve(runs).value == 32

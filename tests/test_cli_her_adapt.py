@@ -2,15 +2,17 @@
 
 import io
 import json
+import os
 import re
 import signal
 import time
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import herjax
-from herjax.commands import her_adapt
+from herjax.commands import door, her_adapt
 from herjax.commands.named_tasks import chosen_tasks
 from herjax.runtime import records
 from tests import referee
@@ -179,8 +181,24 @@ def test_many_tasks_are_summed_up_by_colours_and_least_draws():
     assert cells[:2] == [["2", "3", "all"], ["10 of 20", "20 of 20", "30 of 40"]]
     assert cells[4] == ["96 .. not solved", "64 .. 1280", "64 .. not solved"]
     assert list(least.columns[1].cells) == ["7 of 10", "8 of 10", "7 of 10", "8 of 10", "30 of 40"]
+    results[0]["task"] = "a_rather_long_name_of_a_picture_of_my_experiment_2026-11-28.txt"
+    with io.StringIO() as file:
+        Console(file=file, width=80).print(*her_adapt.summary(results[:3]))
+        assert "2 of 2" not in file.getvalue()
+        for number in ("0 of 1", "1 of 1", "64", "96", "1000"):
+            assert number in file.getvalue()
+    results[0]["task"] = "t0"
     (by_task,) = her_adapt.summary(results[:3])
     assert list(by_task.columns[0].cells) == ["t0", "t1", "t2"]
+
+
+def test_paths_of_the_home_are_found(tmp_path):
+    home = os.path.expanduser("~")
+    assert door.at_home("~/a.txt,b,c~/d,~e") == f"{home}/a.txt,b,c~/d,~e"
+    assert door.at_home(["~/a", "b"]) == [f"{home}/a", "b"]
+    code, _, err = run_quickly("her_adapt", "--task=~/no_such.txt", f"--workdir={tmp_path / 'r'}")
+    assert code == 2
+    assert f"{home}/no_such.txt" in err
 
 
 def test_tasks_are_names_and_files(tmp_path, monkeypatch):

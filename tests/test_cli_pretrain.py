@@ -103,3 +103,7 @@ def test_held_out_tells_of_each_range_and_input(tiny_weights, tmp_path):
         ("3-4", "blank"),
         ("3-4", "drawn"),
     ]
+    arguments[1] = "--sides=11-12"
+    code, out, err = run_quickly("held_out", *arguments, f"--workdir={tmp_path / 'new' / 'folder'}")
+    assert (code, err) == (2, "error: nothing to measure: no model knows --sides=11-12\n")
+    assert json.loads((tmp_path / "new" / "folder" / "held_out.json").read_text()) == told

@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -7,9 +8,9 @@ import pytest
 
 import herjax
 from herjax.learning.adaptation import _start
-from herjax.learning.attempts import attempt
+from herjax.learning.attempts import Pairs, attempt
 from herjax.learning.epoch import compiled_epochs, init_adaptation
-from herjax.learning.hindsight import fresh_pairs, train_on
+from herjax.learning.hindsight import choose_pairs, fresh_pairs, train_on
 from herjax.learning.result import epoch_metrics
 from herjax.learning.train import program_loss
 from herjax.runtime.program_cache import call_kept
@@ -69,6 +70,22 @@ def test_training_makes_own_picture_to_program_likelier(tiny, target):
     gain_real = loss(tiny.params, real) - loss(train.params, real)
     assert gain_own > 0.3
     assert gain_own > gain_real
+
+
+def awkward(key, accuracy):
+    return jnp.array([jnp.nan, jnp.inf, -jnp.inf, 1.0])[jnp.arange(len(accuracy)) % 4]
+
+
+def test_the_chosen_come_first_in_whatever_order():
+    config = dataclasses.replace(PLAIN, order=awkward, fraction=0.9)
+    many = len(config.epoch_temperatures)
+    numbers = np.arange(many)
+    pairs = Pairs(program=numbers, picture=numbers, accuracy=jnp.linspace(0, 1, many))
+    new = numbers % 5 > 0
+    attempts = types.SimpleNamespace(pairs=pairs, new=new, solved=jnp.bool_(False))
+    handed, chosen = choose_pairs(attempts, config, jax.random.key(2))
+    assert np.array_equal(chosen, new)
+    assert set(handed.program[: new.sum()].tolist()) == set(numbers[new].tolist())
 
 
 @pytest.mark.parametrize(("draws", "ops"), [(3, 5), (8, 2)])

@@ -209,6 +209,8 @@ def test_tasks_and_keys_must_pair_up(tiny, tasks):
         run(tiny, tasks, [0, 1], 1)
     with pytest.raises(ValueError, match="5 tasks and no array of keys"):
         herjax.adapt_population(tiny, tasks, [jax.random.key(seed) for seed in range(5)])
+    with pytest.raises(ValueError, match=r"keys must be PRNG keys .* got int32\[5\]"):
+        herjax.adapt_population(tiny, tasks, np.arange(5, dtype=np.int32))
 
 
 def test_it_runs_the_decoder_that_it_is_given(tiny, tasks):

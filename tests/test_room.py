@@ -93,7 +93,7 @@ def test_pretraining_is_asked_too(tiny):
 def test_the_disk_is_asked_of_a_folder_that_is_not_there(tiny, tmp_path):
     run = tiny, [(7, 7)] * 9, AdaptConfig()
     check_disk(tmp_path / "a" / "b", *run)
-    with pytest.raises(ValueError, match=f"of disk at {tmp_path}, there are 0.0 GB"):
+    with pytest.raises(ValueError, match=f"of disk at {tmp_path}, there are 1.0 MB"):
         check_disk(tmp_path / "a" / "b", *run, free=10**6)
     begun = tmp_path / "begun"  # a kill must not be the end of a run for which there was room
     begun.mkdir()

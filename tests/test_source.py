@@ -81,7 +81,7 @@ def task(*lines):
         ("x = 1", ["one function `task`, found 0"]),
         ("def task(img, other):\n    return img", ["line 1", "one argument"]),
         ("def task(img):\n    pass", ["line 2", "return img"]),
-        (task("draw_circle(img, color=1)"), ["line 2", "draw_circle", "draw_line"]),
+        (task("draw_nothing(img, color=1)"), ["line 2", "draw_nothing", "draw_line"]),
         (task("draw_pixel(img, point=(0, 0), color=10)"), ["line 2", "color = 10", "0 .. 9"]),
         (task("draw_pixel(img, point=(0, 0), color=-1)"), ["line 2", "color = -1"]),
         (task("pass", "x = 3"), ["line 2", "pass"]),

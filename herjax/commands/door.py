@@ -45,6 +45,8 @@ def parse(arguments: list[str]) -> list[str]:
         rest = flags.FLAGS(arguments)
         for name in flags.FLAGS:
             value = flags.FLAGS[name].value
+            if isinstance(value, str | list):
+                flags.FLAGS[name].value = at_home(value)
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"--{name} must be finite, got {value}")
     except SystemExit:  # absl's, after --help
@@ -62,6 +64,15 @@ def parse(arguments: list[str]) -> list[str]:
             message += did_you_mean(enum[1], enum[2].split("|"))
         fail(message)
     return rest
+
+
+def at_home(value: str | list) -> str | list:
+    """A path that begins with ~/, or several with commas: shells leave that alone after an =."""
+    if isinstance(value, list):
+        return [at_home(each) if isinstance(each, str) else each for each in value]
+    return ",".join(
+        os.path.expanduser(path) if path.startswith("~/") else path for path in value.split(",")
+    )
 
 
 def check_flag_files(arguments: list[str], read: list[str] | None = None) -> None:

@@ -176,7 +176,8 @@ class Run:
             programs = (self.step - since_step) * config.batch_size
             rate = round(programs / (self.clock[0] - since), 1)
             self.log({"step": self.step, **values, "programs_per_second": rate})
-            progress.update(bar, completed=self.step, loss=values["loss"], rate=rate)
+            now = f"loss {values['loss']:.3f}  {rate:.0f} programs/s"
+            progress.update(bar, completed=self.step, now=now)
         if stops:
             saved = self.step == self.saved or self.save()
             stop.leave(f"{'' if saved else 'not '}saved at step {self.step}")
@@ -190,9 +191,7 @@ class Run:
         if self.step == 0 and float32 and platform_of(self.mesh) == "cpu" and has_amx():
             cli.say("this processor would train faster, and as well, with --model.dtype=bfloat16")
         with cli.StopSignals() as stop, progress_bar(self.terminal) as progress:
-            bar = progress.add_task(
-                "", total=config.steps, completed=self.step, loss=float("nan"), rate=0.0
-            )
+            bar = progress.add_task("", total=config.steps, completed=self.step, now="compiling")
             if platform_of(self.mesh) != "cpu" and jax.process_count() == 1:
                 compile_ahead(self.state, config, self.mesh)
             self.clock = time.monotonic(), self.step
@@ -239,7 +238,7 @@ def progress_bar(console: Terminal) -> Progress:
         TextColumn("pretraining"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:.0f} programs/s"),
+        TextColumn("{task.fields[now]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
         console=console,
         disable=not processes.is_first(),

@@ -69,8 +69,9 @@ def is_left(member: Member, epochs: int) -> bool:
 
 def told_of(result: dict) -> str:
     """What a shortening brought, in words."""
+    draws = f"{result['draws']} draw{'s' * (result['draws'] != 1)}"
     return (
-        f"{result['draws']} draws after {result['shorten_epochs']} epochs of shortening,"
+        f"{draws} after {result['shorten_epochs']} epochs of shortening,"
         f" {result['draws_before']} before, at least {result['least_draws']} in any program;"
         f" {result['seconds_shorten']:.1f} s"
     )

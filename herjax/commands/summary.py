@@ -19,6 +19,7 @@ from herjax.viewing.overview import Ended, make_overview
 from herjax.viewing.story import stages
 
 MAX_TASK_ROWS = 30  # of the summary
+MAX_NAME = 24  # characters that stand in one line of it, whatever is left for the numbers
 
 
 def read_results(members: list[Member]) -> list[dict]:
@@ -82,7 +83,8 @@ def solve_rates(results: list[dict], key: str, values: list) -> Table:
     """A row for each value of a key. Unsolved runs count as above the budget of programs."""
     columns = ("solved", "Wilson 95 %", "median sampled", "range", "median run", "median seconds")
     table = Table(key.replace("_", " "), *columns)
-    table.columns[0].no_wrap = True
+    table.columns[0].no_wrap = max(len(str(value)) for value in values) <= MAX_NAME
+    table.columns[0].overflow = "fold"
 
     def show(programs):
         return f"{programs:.0f}" if np.isfinite(programs) else "not solved"

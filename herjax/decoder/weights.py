@@ -17,6 +17,7 @@ from flax import traverse_util
 from herjax.decoder.embedding import ModelConfig
 from herjax.decoder.model import Decoder
 from herjax.dsl.grammar import SLOTS
+from herjax.dsl.ops import OPS
 from herjax.runtime.checkpoint import CheckpointError
 from herjax.runtime.config import did_you_mean, from_dict, told
 from herjax.runtime.files import parse_json, read_bounded, write_atomically
@@ -116,6 +117,11 @@ def load_pretrained(name: str | os.PathLike = BASE) -> Pretrained:
     folder = SHIPPED / name if shipped else pathlib.Path(name)
     try:
         info = _read_info(folder)
+        if isinstance(ops := info["model"].get("ops"), int) and ops > len(OPS):
+            raise CheckpointError(
+                f"model {folder} knows {ops} drawing calls, this herjax has {len(OPS)}:"
+                " load it where it was made"
+            )
         config = from_dict(ModelConfig(), info["model"])
         # The package's own are what they were when it was made.
         wanted = {} if shipped else parameter_shapes(config)

@@ -7,7 +7,10 @@ row; no test needs to be edited.
 
 A call has these limits:
 
-* It has one colour and at most two points, because a draw is a record of six columns.
+* It has one colour and at most two points, because a draw is a record of six columns. Its keywords
+  are those of ``ARGUMENT_COLUMNS``.
+* Its mask function gets integers of 16 bits on canvases of up to 100 cells a side: a product of
+  four sides does not fit, so cast first (``.astype(jnp.int32)``).
 * Which cells it paints follows from its points alone: it cannot look at the canvas, as a flood
   fill does.
 * Mirroring its points mirrors its cells, and some row of the table (itself, or the one that it

@@ -136,8 +136,9 @@ def adapt_population(
 ) -> list[Result]:
     """Adapt one member for each pair of a task and a key.
 
-    What has ended is not lost when the rest fails: any exception, Ctrl-C too, comes out with the
-    results so far, by index, as its attribute ``results`` (dict).
+    What has ended is not lost when the rest fails: once they run, any exception, Ctrl-C too, comes
+    out with the results so far, by index, as its attribute ``results`` (dict). Those are the quick
+    ones: no rate follows from them alone.
 
     Args:
       params: as for ``herjax.adapt``.
@@ -163,8 +164,12 @@ def adapt_population(
     if on_result is not None:
         check_function("on_result", on_result)
     many = len(keys) if isinstance(keys, Array | np.ndarray) else "no array of"
+    tasks = list(tasks)
     if len(tasks) != many:
         raise ValueError(f"{len(tasks)} tasks and {many} keys: they must pair up")
+    if not (jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.shape[1:] == (2,)):
+        given = f"{keys.dtype}{[*keys.shape]}"
+        raise ValueError(f"keys must be PRNG keys [M], as of jax.random.split, got {given}")
     decoder = load_decoder(params)
     made = [task if isinstance(task, Task) else make_task(task) for task in tasks]
     shapes = [task.target.shape for task in made]

@@ -59,6 +59,8 @@ def choose_pairs(attempts: Attempts, config: AdaptConfig, key: Array) -> tuple[P
     chosen = selected & attempts.new & ~attempts.solved
     if config.select not in (select_all, select_best, select_diverse):  # which keep to it
         chosen = select_best(accuracy, chosen, config.pairs)
+    most = jnp.finfo(jnp.float32).max  # whatever their places are, the chosen ones come first
+    place = jnp.nan_to_num(place.astype(jnp.float32), nan=most, posinf=most, neginf=-most)
     rank = jnp.where(chosen, place, jnp.inf)
     order = jnp.argsort(rank, stable=True)[: config.pairs]
     return jax.tree.map(lambda leaf: leaf[order], attempts.pairs), chosen

@@ -266,4 +266,6 @@ def _refuse_beyond(parts: Parts, available: int | None, what: str, start: int = 
 
 
 def _gigabytes(count: int) -> str:
+    if count < 10**8:
+        return f"{count / 1e6:,.1f} MB"
     return f"{count / 1e9:,.1f} GB" if count < 10**15 else f"{count / 1e9:.1e} GB"
