@@ -28,6 +28,7 @@ from herjax.learning.learner import Learner, Update, make_optimizer, program_log
 from herjax.learning.presets import PretrainConfig
 from herjax.learning.pretraining import pretrain
 from herjax.learning.recombination import recombine
+from herjax.learning.result import Result
 from herjax.learning.selection import (
     order_reversed,
     order_shuffled,

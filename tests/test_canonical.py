@@ -44,6 +44,19 @@ def test_simplify_names_equal_cells_alike_except_for_lines_that_differ_from_thei
     assert len(repeated) <= 0.1 * len(names)
 
 
+@pytest.mark.parametrize("shape", [(7, 1), (1, 7)])
+def test_simplify_has_one_name_on_a_canvas_one_cell_wide(shape):
+    rng = np.random.default_rng(0)
+    records = referee.random_program(rng, 300, *shape)
+    names = {}
+    for before, after in zip(records, np.asarray(simplify_draws(records, *shape))):
+        cells = referee.cells(before, shape)
+        assert np.array_equal(cells, referee.cells(after, shape))
+        names.setdefault(cells.tobytes(), set()).add((after[0], *after[2:].tolist()))
+    assert len(names) > 20
+    assert all(len(forms) == 1 for forms in names.values())
+
+
 @pytest.mark.parametrize(
     ("record", "expected"),
     [

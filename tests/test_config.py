@@ -73,6 +73,7 @@ def test_from_dict_is_the_inverse_of_asdict():
         ({"temperatures": (-0.5,)}, "temperatures must be above 0"),
         ({"temperatures": (0.0,)}, "there is greedy"),
         ({"temperatures": (float("nan"),)}, "temperatures must be above 0"),
+        ({"temperatures": (1e9,)}, "temperatures must be above 0 and at most 1000"),
         ({"minibatch": 0}, "minibatch must be at least 1, got 0"),
         ({"max_epochs": -1}, "max_epochs must be at least 1"),
         ({"fresh": -1}, "fresh must be 0 or more"),

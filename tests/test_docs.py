@@ -24,6 +24,7 @@ def test_the_reference_has_every_public_name():
     )
     assert sorted(told) == sorted({*told})  # none twice
     assert {*herjax.__all__} - {*told} == set()
+    assert [name for name in herjax.__all__ if not hasattr(herjax, name)] == []
     assert {*told} - {*herjax.__all__} <= {"__version__"}
 
 

@@ -72,6 +72,25 @@ def test_an_epoch_holds_attempts_kept_programs_and_a_child_of_each(tiny, target)
     assert better > 20
 
 
+def mark_all(model, train, task, attempts, config, key):
+    return herjax.Update(train, jnp.float32(0), jnp.ones_like(attempts.new))
+
+
+def test_a_learner_may_train_on_all_programs_of_every_epoch(tiny):
+    """What it trained on is remembered to the end, though hindsight trains on fewer."""
+    config = dataclasses.replace(PLAIN, max_epochs=12, max_draws=2, fraction=0.1)
+    target = np.array([[1, 2], [3, 4]])
+    result = herjax.adapt(target, params=tiny, config=config, learner=mark_all)
+    known = set()
+    for epoch in result.history:
+        drawn = [p for p in epoch.program if np.any(p)]
+        pictures = {referee.execute(p, np.zeros((2, 2), int)).tobytes() for p in drawn}
+        assert epoch.new == len(pictures - known)
+        known |= pictures
+    assert len(result.history) == 12
+    assert len(known) > config.pairs * 12
+
+
 def test_plain_her_has_attempts_alone(tiny, target):
     assert PLAIN.kept == 0
     for state in epochs_of(tiny, target, PLAIN):

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 import herjax
+from herjax.dsl.canonical import canonical_program, program_as_said
+from herjax.dsl.executor import draw_count
 from herjax.learning.adaptation import _start
 from herjax.learning.attempts import Pairs, attempt
 from herjax.learning.epoch import compiled_epochs, init_adaptation
-from herjax.learning.hindsight import choose_pairs, fresh_pairs, train_on
+from herjax.learning.hindsight import augment_pair, choose_pairs, fresh_pairs, train_on
 from herjax.learning.result import epoch_metrics
 from herjax.learning.train import program_loss
 from herjax.runtime.program_cache import call_kept
@@ -70,6 +72,17 @@ def test_training_makes_own_picture_to_program_likelier(tiny, target):
     gain_real = loss(tiny.params, real) - loss(train.params, real)
     assert gain_own > 0.3
     assert gain_own > gain_real
+
+
+@pytest.mark.parametrize("rewrite", [program_as_said, canonical_program])
+def test_augmented_programs_are_rewritten_as_the_settings_say(target, rewrite):
+    config = dataclasses.replace(CONFIG, rewrite=rewrite)
+    assert config.symmetries
+    task = pad_task(herjax.make_task(target), 10)
+    hidden = np.array([[2, 3, 0, 0, 1, 1], [5, 1, 0, 0, 0, 0], [2, 4, 0, 0, 2, 2], [0] * 6])
+    run = jax.jit(lambda key: augment_pair(key, task, hidden, config)[1])
+    kept = {int(draw_count(run(jax.random.key(seed)))) for seed in range(4)}
+    assert kept == ({3} if rewrite is program_as_said else {1})
 
 
 def awkward(key, accuracy):

@@ -1,5 +1,8 @@
 """Any small image is brought to the ten colours, and what is lost is told."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,6 +52,21 @@ def test_what_is_transparent_in_16_bits_is(tmp_path):
     with pytest.warns(UserWarning, match="1 transparent cells became the background, colour 3"):
         picture = herjax.load_picture(tmp_path / "a.png", background=3)
     assert picture.target.tolist() == [[0, 3], [0, 5]]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_what_is_transparent_in_few_bits_is(tmp_path, bits):
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0))]
+    parts.append(chunk(b"tRNS", struct.pack(">H", 1)))
+    parts.append(chunk(b"IDAT", zlib.compress(bytes([0, 1 << (8 - 2 * bits)]))))  # levels 0 and 1
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b""))
+    with pytest.warns(UserWarning, match="1 transparent cells became the background, colour 3"):
+        assert herjax.load_picture(tmp_path / "a.png", background=3).target.tolist() == [[0, 3]]
 
 
 def test_what_is_lost_is_told_in_one_line(tmp_path):

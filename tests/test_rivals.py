@@ -41,8 +41,21 @@ def attempted(tiny, target):
     state = init_adaptation(tiny.params, CONFIG, jax.random.key(0), task.target.shape)
     run = jax.jit(lambda state, key: attempt_all(tiny.model, state, task, CONFIG, key)[0])
     first = run(state, jax.random.key(1))
-    kept = first.pairs.program[-2:]
+    kept = first.pairs.program[np.any(first.pairs.program, axis=(1, 2))][:2]
     return task, state.train, run(state.replace(kept=kept), jax.random.key(2))
+
+
+def test_sampled_programs_stand_in_for_kept_ones_that_are_not_there(tiny, target):
+    task = pad_task(herjax.make_task(target), 10)
+    state = init_adaptation(tiny.params, CONFIG, jax.random.key(0), task.target.shape)
+    attempts = jax.jit(lambda s, key: attempt_all(tiny.model, s, task, CONFIG, key)[0])(
+        state, jax.random.key(1)
+    )
+    tokens, temperature, held, reward = map(np.asarray, rivals.group_of(task, attempts))
+    assert not np.any(attempts.pairs.program[4:6])
+    for part in (tokens, temperature, held, reward):
+        assert np.array_equal(part[4:6], part[:2])
+    assert np.array_equal(reward[6:], attempts.pairs.accuracy[6:])  # the children are there
 
 
 def learn(tiny, attempted, name, config=CONFIG):
@@ -108,6 +121,7 @@ def test_the_entropic_weights_are_ln_2_from_uniform(rewards):
     # Where more than half are best, no beta is far enough: these share all the weight.
     crowd = rivals.entropic_advantage(jnp.array([1.0] * 8 + [0.5] * 4))
     assert np.allclose(crowd, [11 / 7 - 1] * 8 + [-1] * 4, atol=1e-4)
+    assert rivals.entropic_advantage(jnp.array([1.0, 0.0])) == pytest.approx([999, -1])  # bounded
 
 
 @pytest.mark.parametrize("k", [2, 3, 8, 12])
@@ -120,6 +134,8 @@ def test_max_at_k_against_all_sets(rewards, k, ties):
         expected[i] = k / 12 * np.mean([max(rewards[i] - max(best), 0) for best in sets])
     found = rivals.max_at_k_advantage(jnp.asarray(rewards), k)
     assert np.allclose(found, expected, atol=1e-6)
+    alone = rivals.max_at_k_advantage(jnp.asarray(rewards), 1)  # the expected reward of one
+    assert np.allclose(alone, rivals.rloo_advantage(jnp.asarray(rewards)) / 12, atol=1e-6)
 
 
 # ---- Objectives ----------------------------------------------------------------------------------

@@ -57,6 +57,9 @@ def test_a_share_of_inputs_is_drawn_and_no_draw_is_needless_over_them():
     assert 400 < drawn < 520  # a few inputs are drawn in the colour that they had
     with pytest.raises(ValueError, match="drawn_inputs must be 0 .. 1, got 2"):
         TaskConfig(drawn_inputs=2)
+    for name, value in (("max_draws", 0), ("ops", 0), ("ops", 9), ("min_side", 0), ("max_side", 2)):
+        with pytest.raises(ValueError, match=f"{name}.*{value}"):
+            TaskConfig(**{name: value})
 
 
 def test_sizes_and_colours_are_uniform(batch):

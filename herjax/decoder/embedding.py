@@ -63,6 +63,10 @@ class ModelConfig:
             if getattr(self, name) > MOST.get(name, len(OPS)):
                 most = MOST.get(name, len(OPS))
                 raise ValueError(f"{name} must be at most {most}, got {getattr(self, name)}")
+        if self.ops < SOURCE_OPS:
+            raise ValueError(
+                f"ops must be at least {SOURCE_OPS}, those of canonical programs, got {self.ops}"
+            )
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be {' or '.join(DTYPES)}, got {self.dtype[:40]!r}")
         if self.width % self.heads:

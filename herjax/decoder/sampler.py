@@ -111,7 +111,7 @@ def sample(
       params: its parameters.
       task: unbatched.
       key: PRNG key.
-      temperature: float [G]; 0 is greedy.
+      temperature: float [G], far below 1e9; 0 is greedy.
       draws: N, the most draws of a program.
       size: places for cells, at least height * width of the task; all of its canvas if None.
       min_draws: no program ends before it has so many.

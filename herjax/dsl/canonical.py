@@ -25,10 +25,11 @@ def simplify_draws(program: Array, height: Array, width: Array) -> Array:
     directions paint the same cells. ``height`` and ``width`` of the canvas are int [].
     """
     op, colour, r1, c1, r2, c2 = jnp.moveaxis(program, -1, 0)
+    r2, c2 = jnp.where(op == PIXEL, r1, r2), jnp.where(op == PIXEL, c1, c2)
     corners = has_corners(op)
     top, bottom = jnp.minimum(r1, r2), jnp.maximum(r1, r2)
     left, right = jnp.minimum(c1, c2), jnp.maximum(c1, c2)
-    straight = has_segment(op) & ((r1 == r2) | (c1 == c2))
+    straight = has_segment(op) & ((r1 == r2) | (c1 == c2)) | (op == PIXEL)
 
     # Ties in Bresenham's rounding make a line differ from its reverse: an offset of exactly one
     # half is met when the long axis, divided by gcd(long, short), is even.
@@ -46,9 +47,9 @@ def simplify_draws(program: Array, height: Array, width: Array) -> Array:
     )
     whole_column = straight & (top == 0) & (bottom == height - 1) & (left == right)
     whole_row = straight & (left == 0) & (right == width - 1) & (top == bottom)
+    op = jnp.where(straight & (top == bottom) & (left == right), PIXEL, op)
     op = jnp.where(whole_column, COLUMN, op)
     op = jnp.where(whole_row, ROW, op)
-    op = jnp.where(straight & (top == bottom) & (left == right), PIXEL, op)
     return jnp.where(uses(op), jnp.stack([op, colour, r1, c1, r2, c2], axis=-1), 0)
 
 

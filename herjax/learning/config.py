@@ -22,6 +22,8 @@ from herjax.runtime.config import check_types, told
 from herjax.tasks.augmentation import Augmentation, random_augmentation
 from herjax.tasks.task import Task
 
+MAX_TEMPERATURE = 1000  # from a million times that on, what is illegal would be sampled
+
 
 @dataclasses.dataclass(frozen=True)
 class AdaptConfig:
@@ -100,10 +102,10 @@ class AdaptConfig:
             raise ValueError(
                 f"programs {self.programs} and temperatures {self.temperatures} must pair up"
             )
-        if any(not 0 < t < math.inf for t in self.temperatures):
+        if any(not 0 < t <= MAX_TEMPERATURE for t in self.temperatures):
             raise ValueError(
-                f"temperatures must be above 0, got {self.temperatures}; for the best token"
-                " everywhere there is greedy"
+                f"temperatures must be above 0 and at most {MAX_TEMPERATURE}, got"
+                f" {self.temperatures}; for the best token everywhere there is greedy"
             )
         if not 0 <= self.min_distinct <= 1:
             raise ValueError(f"min_distinct must be 0 .. 1, got {self.min_distinct}")

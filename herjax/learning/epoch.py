@@ -132,7 +132,7 @@ def init_adaptation(
         ),
         epoch=jnp.int32(0),
         running=jnp.bool_(True),
-        memory=jnp.zeros((config.pairs * epochs, 2), jnp.uint32),
+        memory=jnp.zeros((programs * epochs, 2), jnp.uint32),  # whatever a learner trains on
         remembered=jnp.int32(0),
         best_program=jnp.zeros((draws, RECORD_SIZE), jnp.int32),
         best_accuracy=jnp.float32(-1.0),

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from herjax.decoder.model import Decoder
-from herjax.dsl.canonical import canonical_program
 from herjax.dsl.executor import execute
 from herjax.learning.attempts import Attempts, Pairs
 from herjax.learning.config import AdaptConfig
@@ -145,18 +144,18 @@ def minibatch(
 
 
 def augment_pair(key: Array, task: Task, program: Array, config: AdaptConfig) -> tuple[Task, Array]:
-    """A random augmentation of a task and of canonical records [N, 6].
+    """A random augmentation of a task and of records [N, 6].
 
     Returns:
-      The augmented task, and the records in canonical form. If they drew the target, they draw
+      The augmented task, and the records, rewritten once more. If they drew the target, they draw
       that of the augmented task, which a mirrored line may paint a little otherwise.
     """
     augmentation = config.random_augmentation(key, task)
     moved = augment_program(augmentation, program, task)
     seen = augment_task(augmentation, task)
-    if config.symmetries:  # colours alone change neither what is painted nor the canonical form
+    if config.symmetries:  # colours alone change nothing that a program is rewritten for
         own = jnp.all(execute(program, task.input) == task.target)
-        moved = canonical_program(moved, seen.input, seen.height, seen.width)
+        moved = config.rewrite(moved, seen.input, seen.height, seen.width)
         drawn = execute(moved, seen.input)
         seen = dataclasses.replace(seen, target=jnp.where(own, drawn, seen.target))
     return seen, moved

@@ -23,6 +23,7 @@ import numpy as np
 from jax import Array
 
 from herjax.decoder.model import Decoder
+from herjax.dsl.executor import draw_count
 from herjax.dsl.grammar import OP_SLOT, encode
 from herjax.dsl.ops import END
 from herjax.learning.attempts import Attempts, in_hindsight
@@ -142,7 +143,7 @@ def entropic_advantage(reward: Array) -> Array:
     """exp(beta r) [P] against the mean of the others', less 1 (TTT-Discover, 2601.16175).
 
     beta is such that the softmax of beta r is ln 2 nats from uniform, if there is one: 0 where all
-    are equal, and bounded where half are best.
+    are equal. No advantage exceeds 1,000, which two programs alone would.
     """
     if len(reward) == 1:
         return jnp.zeros_like(reward)
@@ -163,7 +164,7 @@ def entropic_advantage(reward: Array) -> Array:
     beta, _ = jax.lax.fori_loop(0, 40, halve, (jnp.float32(0.0), most))
     weight = jnp.exp(beta * reward)
     others = (jnp.sum(weight) - weight) / (count - 1)
-    return weight / jnp.maximum(others, 1e-9) - 1.0
+    return weight / jnp.maximum(others, 1e-3) - 1.0
 
 
 def max_at_k_advantage(reward: Array, k: int = MAX_AT) -> Array:
@@ -174,6 +175,8 @@ def max_at_k_advantage(reward: Array, k: int = MAX_AT) -> Array:
     """
     count = len(reward)
     k = min(k, count)
+    if k == 1:  # there are no k - 1 others: the mean of all others is the baseline
+        return rloo_advantage(reward) / count
     order = jnp.argsort(reward)
     ranked = reward[order]
     gain = jnp.maximum(ranked[:, None] - ranked[None, :], 0.0)
@@ -192,6 +195,8 @@ def _binomial(n: int, k: int) -> float:
 def group_of(task: Task, attempts: Attempts) -> tuple[Array, Array, Array, Array]:
     """What the policy gradients learn from: all A programs of an epoch, as said or as one would.
 
+    In the first epoch none are kept yet: sampled ones stand in for those that are not there.
+
     Returns:
       Tokens int32 [P, N, 4] for ``attempts.seen``; temperatures float32 [P], 1 for what was not
       sampled; 1 or 0 for each token, float32 [P, N + 1, 4], 0 for the END of a program that was
@@ -202,10 +207,23 @@ def group_of(task: Task, attempts: Attempts) -> tuple[Array, Array, Array, Array
     others = attempts.pairs.program[sampled:]
     moved = jax.vmap(partial(augment_program, attempts.augmentation), (0, None))(others, task)
     width = jnp.broadcast_to(attempts.seen.width, len(others))
-    tokens = jnp.concatenate([attempts.tokens, encode(moved, width)])
-    temperature = jnp.pad(attempts.temperature, (0, len(others)), constant_values=1.0)
-    held = jnp.pad(said, ((0, len(others)), (0, 0), (0, 0)), constant_values=1.0)
-    return tokens, temperature, held, attempts.pairs.accuracy
+    place = jnp.arange(len(others))
+    kept = (len(others) - sampled) // 2  # behind them stands a child of each
+    absent, stand_in = (draw_count(others) == 0) & (place < kept), place % sampled
+
+    def whole(said: Array, own: Array | float) -> Array:
+        shape = (len(others), *said.shape[1:])
+        missing = absent.reshape(-1, *(1,) * (said.ndim - 1))
+        others_are = jnp.where(missing, said[stand_in], jnp.broadcast_to(own, shape))
+        return jnp.concatenate([said, others_are])
+
+    reward = attempts.pairs.accuracy
+    return (
+        whole(attempts.tokens, encode(moved, width)),
+        whole(attempts.temperature, 1.0),
+        whole(said, 1.0),
+        whole(reward[:sampled], reward[sampled:]),
+    )
 
 
 def token_objective(ratio: Array, held: Array, advantage: Array) -> Array:

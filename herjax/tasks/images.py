@@ -46,6 +46,7 @@ def read_image(name: str, cell_size: int | None, max_side: int, hole: int = 0) -
         size = cell_size or (math.gcd(width, height) if blown_up else 1)  # the most that it can be
         _check_size(image.size, name, size, max_side, blown_up)
         try:
+            _scale_transparency(image)
             image.load()
             if blown_up:
                 size = blown_up_by(np.asarray(image))
@@ -69,6 +70,15 @@ def read_image(name: str, cell_size: int | None, max_side: int, hole: int = 0) -
             *lost,
         ]
     return Cells(grid, bool((pixels[..., 3] < OPAQUE).any()), "; ".join(lost))
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    """Bring the transparent level of a PNG of 2 or 4 bits to 8, as Pillow does with the others."""
+    tiles = getattr(image, "tile", ())  # of each how the file has it, until it is loaded
+    bits = {"L;2": 2, "L;4": 4}.get(tiles[0][3] if tiles else "")
+    clear = image.info.get("transparency")
+    if bits and isinstance(clear, int) and clear < 2**bits:
+        image.info["transparency"] = clear * 255 // (2**bits - 1)
 
 
 def _open(name: str) -> Image.Image:

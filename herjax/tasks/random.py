@@ -69,6 +69,14 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if not 1 <= self.min_side <= self.max_side:
+            raise ValueError(
+                f"min_side {self.min_side} must be at least 1, and at most max_side {self.max_side}"
+            )
+        if self.max_draws < 1:
+            raise ValueError(f"max_draws must be at least 1, got {self.max_draws}")
+        if not 1 <= self.ops <= len(OPS):
+            raise ValueError(f"ops must be 1 .. {len(OPS)}, got {self.ops}")
         if not 0 <= self.drawn_inputs <= 1:
             raise ValueError(f"drawn_inputs must be 0 .. 1, got {self.drawn_inputs}")
 
