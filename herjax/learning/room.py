@@ -45,7 +45,7 @@ def state_bytes(weights: int, config: AdaptConfig, cells: int) -> Parts:
     return {
         "the weights and their optimiser": 3 * weights,
         "the history (max_epochs, programs, max_draws)": config.max_epochs * row,
-        "the pictures remembered (max_epochs, fraction)": 8 * config.pairs * config.max_epochs,
+        "the pictures remembered (max_epochs, programs)": 8 * programs * config.max_epochs,
     }
 
 
@@ -72,7 +72,7 @@ def hindsight_bytes(config: AdaptConfig, cells: int) -> int:
     painted = programs * draws * (cells + draws)
     offers = 2 * FLOAT * config.partners * draws * (config.sampled + config.kept)
     kept = RECENT_XLA or jax.default_backend() != "cpu"  # while compared with what is remembered
-    compared = programs * (kept * config.pairs * config.max_epochs + 2 * programs)
+    compared = programs * (kept * programs * config.max_epochs + 2 * programs)
     return painted + offers + compared
 
 
