@@ -45,7 +45,7 @@ def main(_):
     models = {name: herjax.load_pretrained(name) for name in CHECKPOINT.value.split(",")}
     found = []
     for name, (model, params, info) in models.items():
-        own = info.get("pretraining", {}).get("tasks", {})
+        own = (info.get("pretraining") or {}).get("tasks", {})
         like = {field: own[field] for field in ("max_draws", "ops") if field in own}
         if own.get("program", "uniform") != "uniform":
             cli.say(f"{name} was pretrained on programs of {own['program']}; these are random ones")

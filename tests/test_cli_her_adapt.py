@@ -184,7 +184,6 @@ def test_many_tasks_are_summed_up_by_colours_and_least_draws():
     results[0]["task"] = "a_rather_long_name_of_a_picture_of_my_experiment_2026-11-28.txt"
     with io.StringIO() as file:
         Console(file=file, width=80).print(*her_adapt.summary(results[:3]))
-        assert "2 of 2" not in file.getvalue()
         for number in ("0 of 1", "1 of 1", "64", "96", "1000"):
             assert number in file.getvalue()
     results[0]["task"] = "t0"

@@ -1,4 +1,5 @@
 import itertools
+import math
 import subprocess
 import sys
 
@@ -131,6 +132,16 @@ def test_p_of_random_splits_is_near_that_of_all(monkeypatch):
     near = log_rank(one, other).p
     assert near != exact
     assert near == pytest.approx(exact, abs=0.005)
+
+
+def test_p_of_many_runs_is_that_of_the_chi_square():
+    rng = np.random.default_rng(0)
+    one, other = (Runs(rng.integers(1, 60, n), rng.random(n) < 0.7) for n in (90, 110))
+    splits = log_rank(one, other)
+    more = log_rank(Runs([*one.sampled, 60], [*one.solved, False]), other)
+    assert more.p == pytest.approx(math.erfc(abs(more.z) / math.sqrt(2)))
+    assert splits.p == pytest.approx(math.erfc(abs(splits.z) / math.sqrt(2)), abs=0.01)  # at 200
+    assert splits.p != math.erfc(abs(splits.z) / math.sqrt(2))
 
 
 def test_log_rank_where_nothing_can_differ():

@@ -34,7 +34,7 @@ from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import check_mesh, platform_of, replicated, state_shardings
 from herjax.tasks.task import Task, canvas_side, pad_task
 
-CHUNK = 8  # most epochs between two looks at who has ended, and that run on after Ctrl-C
+CHUNK = 8  # most epochs between two looks at who has ended, or whether Ctrl-C came
 
 
 def by_canvas(shapes: Sequence[tuple[int, ...]], max_side: int) -> list[list[int]]:

@@ -87,8 +87,6 @@ class PretrainConfig:
             raise ValueError(
                 f"tasks.ops {self.tasks.ops} must be 1 .. model.ops ({self.model.ops})"
             )
-        if self.tasks.max_draws < 1:
-            raise ValueError(f"tasks.max_draws must be at least 1, got {self.tasks.max_draws}")
         size_buckets(self.tasks, self.size_limits)
         shares = self.size_shares or (1.0,) * len(self.size_limits)
         if len(shares) != len(self.size_limits) or min(shares) < 0 or not 0 < sum(shares) < 1e9:
