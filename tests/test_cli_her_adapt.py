@@ -127,6 +127,21 @@ def test_her_adapt_keeps_a_finished_run_and_refuses_another_in_its_folder(adapte
     assert contents(workdir) == before
 
 
+def test_a_loss_that_is_not_finite_stops_no_other_member(adapted, tmp_path):
+    # Whose first epoch is exact, so that nothing is learned; the other one's is not.
+    (tmp_path / "blank.txt").write_text("000000\n" * 8)
+    task = f"--task=12-squares,{tmp_path / 'blank.txt'}"
+    arguments = [*adapted[1], task, "--learning_rate=1e37", f"--workdir={tmp_path / 'run'}"]
+    for others in (1, 0):  # once, and continued
+        code, out, err = run_quickly("her_adapt", *arguments)
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert "error: 12-squares, seed 0: loss nan in epoch" in err
+        assert "(1 of 2 members; the others have their files)" in err
+        assert "12-squares, seed 0: loss nan" in out
+        assert out.count("blank.txt, seed 0: solved") == others
+    assert [path.parent.name for path in tmp_path.rglob("result.json")] == ["blank.txt-seed0"]
+
+
 @pytest.mark.parametrize(
     "options", [["--plain", "--learner=best-of-n"], ["--learning_rate=0", "--keep=0"]]
 )

@@ -237,11 +237,12 @@ def test_what_has_ended_is_not_lost_when_the_rest_fails(tiny, tasks, error):
     assert caught.value.__notes__ == ["Its attribute `results` has 2 of 5 results."]
 
 
-def test_one_loss_that_is_not_finite_leaves_the_results_of_others(tiny, tasks):
+def test_losses_that_are_not_finite_stop_no_other_member(tiny, tasks):
     def explode(model, train, task, attempts, config, key):
         update = herjax.hindsight(model, train, task, attempts, config, key)
         return update._replace(loss=jnp.where(attempts.solved, update.loss, jnp.nan))
 
-    with pytest.raises(FloatingPointError) as caught:
-        run(tiny, [tasks[3], *tasks[:3]], SEEDS[:4], 1, slots=1, learner=explode)
-    assert list(caught.value.results) == [0]
+    message = "member 0 and 2 more of 4: loss nan in epoch 0 at learning_rate 0.0001"
+    with pytest.raises(FloatingPointError, match=message) as caught:
+        run(tiny, tasks[:4], SEEDS[:4], 1, slots=1, learner=explode)
+    assert list(caught.value.results) == [3]

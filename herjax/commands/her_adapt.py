@@ -230,7 +230,12 @@ def end_member(
     view: LiveView,
 ) -> None:
     """Write the files of a member that has ended, and show it."""
-    population, result = group.population, group.population.result(advance)
+    population = group.population
+    try:
+        result = population.result(advance)
+    except FloatingPointError as error:
+        view.fail(member, error)
+        return
     before, spent = population.pretrained, seconds.copy()
 
     def write() -> None:
@@ -267,7 +272,11 @@ def run(
     mesh: jax.sharding.Mesh,
     lock: Lock,
 ) -> int:
-    """Adapt all members, canvas by canvas; -> how many ended or were shortened now."""
+    """Adapt all members, canvas by canvas; -> how many ended or were shortened now.
+
+    Raises:
+      FloatingPointError: when the others have ended, if there are members whose loss is not finite.
+    """
     done = {i for i, member in enumerate(members) if has_ended(member)}
     view, stopwatch = LiveView(members, config, len(done)), cli.Stopwatch()
     with Writer() as writer:
@@ -276,6 +285,9 @@ def run(
                 run_group(group, lock, writer, view, stopwatch)
                 if view.ended + len(done) < len(members):
                     program_cache.clear()  # no other canvas needs these programs
+        if view.failed:
+            count = f" ({len(view.failed)} of {len(members)} members; the others have their files)"
+            raise FloatingPointError(view.failed[0] + count * (len(members) > 1))
         epochs = SHORTEN.value
         shortened = shorten_all(members, epochs, lock, writer, view.console) if epochs else 0
         if len(members) > 1:

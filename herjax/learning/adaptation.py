@@ -138,7 +138,8 @@ def adapt_population(
 
     What has ended is not lost when the rest fails: once they run, any exception, Ctrl-C too, comes
     out with the results so far, by index, as its attribute ``results`` (dict). Those are the quick
-    ones: no rate follows from them alone.
+    ones: no rate follows from them alone. A member whose loss is not finite stops no other one: the
+    exception comes when all have ended.
 
     Args:
       params: as for ``herjax.adapt``.
@@ -156,7 +157,7 @@ def adapt_population(
     Raises:
       ValueError: if there is not one key for each task, a picture is too large for the model,
         the mesh has other axes, or all would take more memory than there is.
-      FloatingPointError: if the loss of a member is not finite.
+      FloatingPointError: if the losses of members are not finite, naming the first one.
     """
     config = check_config(config)
     check_function("learner", learner)
@@ -194,13 +195,27 @@ def adapt_population(
 def _results(
     decoder: Pretrained, tasks: list[Task], keys: Array, config: AdaptConfig, **settings: Any
 ) -> Iterator[tuple[int, Result]]:
-    """The index and the result of each member, when it has ended."""
-    shapes = [task.target.shape for task in tasks]
+    """The index and the result of each member, when it has ended.
+
+    Raises:
+      FloatingPointError: in the end, if there were members whose loss was not finite.
+    """
+    shapes, failed = [task.target.shape for task in tasks], dict[int, FloatingPointError]()
     for members in by_canvas(shapes, decoder.model.config.max_side):
         mine = [tasks[index] for index in members]
         population = Population(decoder, mine, keys[np.array(members)], config, **settings)
         while not population.done:
             for advance in population.advance(CHUNK):
-                if advance.ended is not None:
-                    result = population.result(advance)._replace(task=mine[advance.member])
-                    yield members[advance.member], result
+                if advance.ended is None:
+                    continue
+                index = members[advance.member]
+                try:
+                    result = population.result(advance)
+                except FloatingPointError as error:
+                    failed[index] = error
+                else:
+                    yield index, result._replace(task=tasks[index])
+    if failed:
+        index, error = min(failed.items())
+        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        raise FloatingPointError(f"member {index}{more} of {len(tasks)}: {error}")
