@@ -179,6 +179,18 @@ def test_the_group_is_all_programs_as_said_or_as_one_would_say_them(attempted):
         assert np.array_equal(drawn, picture[:6, :7])
 
 
+def test_a_token_that_was_certain_is_in_its_programs_mean(tiny):
+    task = herjax.make_task([[3]])  # whose points have one cell to choose
+    state = init_adaptation(tiny.params, CONFIG, jax.random.key(0), (1, 1))
+    run = jax.jit(lambda state, key: attempt_all(tiny.model, state, task, CONFIG, key)[0])
+    attempts = run(state, jax.random.key(2))
+    _, _, held, _ = rivals.group_of(task, attempts)
+    points = np.asarray(attempts.tokens[..., 2:] >= 0)
+    assert points.any()
+    assert not np.any(attempts.log_probs[:, :-1, 2:])
+    assert np.array_equal(held[:4, :-1, 2:], points)
+
+
 def test_log_probs_at_a_temperature_are_those_of_the_divided_scores(tiny, attempted):
     task, train, attempts = attempted
     run = jax.jit(herjax.program_log_probs, static_argnums=0)

@@ -82,6 +82,16 @@ def decode(tokens: Array, width: Array | int) -> Array:
     return jnp.where(uses(op), jnp.stack(fields, axis=-1), 0)
 
 
+def held_tokens(tokens: Array) -> Array:
+    """Which places of programs hold a token: [B, N, 4] -> bool [B, N + 1, 4].
+
+    END is said once, right after the last draw; the last row is for that after N draws.
+    """
+    says_op = jnp.pad(tokens[:, :, OP_SLOT] != END, ((0, 0), (1, 0)), constant_values=True)
+    fields = jnp.pad(tokens[..., 1:] >= 0, ((0, 0), (0, 1), (0, 0)))
+    return jnp.concatenate([says_op[..., None], fields], axis=-1)
+
+
 def legal_points(op: Array, row: Array, col: Array, valid: Array) -> Array:
     """Cells that may follow as point1: a whole row is named by its column 0, a column by its row 0.
 

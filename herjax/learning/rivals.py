@@ -24,7 +24,7 @@ from jax import Array
 
 from herjax.decoder.model import Decoder
 from herjax.dsl.executor import draw_count
-from herjax.dsl.grammar import OP_SLOT, encode
+from herjax.dsl.grammar import OP_SLOT, encode, held_tokens
 from herjax.dsl.ops import END
 from herjax.learning.attempts import Attempts, in_hindsight
 from herjax.learning.config import AdaptConfig
@@ -203,7 +203,6 @@ def group_of(task: Task, attempts: Attempts) -> tuple[Array, Array, Array, Array
       cut off; and rewards float32 [P], the share of pixels right.
     """
     sampled = len(attempts.tokens)
-    said = (attempts.log_probs != 0).astype(jnp.float32)
     others = attempts.pairs.program[sampled:]
     moved = jax.vmap(partial(augment_program, attempts.augmentation), (0, None))(others, task)
     width = jnp.broadcast_to(attempts.seen.width, len(others))
@@ -218,10 +217,11 @@ def group_of(task: Task, attempts: Attempts) -> tuple[Array, Array, Array, Array
         return jnp.concatenate([said, others_are])
 
     reward = attempts.pairs.accuracy
+    tokens = whole(attempts.tokens, encode(moved, width))
     return (
-        whole(attempts.tokens, encode(moved, width)),
+        tokens,
         whole(attempts.temperature, 1.0),
-        whole(said, 1.0),
+        held_tokens(tokens).at[:, -1].set(False).astype(jnp.float32),
         whole(reward[:sampled], reward[sampled:]),
     )
 
@@ -276,11 +276,10 @@ def _ascend(
             return program_log_probs(model, params, attempts.seen, said, temperature[which])
 
         before = log_probs(train.params, jnp.arange(len(tokens)))
-        there = held[:, : length + 1] * (before != 0)
 
         def loss(params: dict[str, Any], which: Array) -> Array:
             ratio = jnp.exp(log_probs(params, which) - before[which])
-            return -objective(ratio, there[which], advantage[which])
+            return -objective(ratio, held[which, : length + 1], advantage[which])
 
         def step(i: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
             state, total = carry

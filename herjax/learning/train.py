@@ -23,6 +23,7 @@ from herjax.dsl.grammar import (
     POINT2_SLOT,
     SLOTS,
     encode,
+    held_tokens,
 )
 from herjax.dsl.ops import END, RECORD_SIZE
 from herjax.runtime.jax_settings import as_written
@@ -56,10 +57,7 @@ def token_log_probs(logits: Logits, tokens: Array) -> tuple[Array, Array]:
     ]
     fields = [jnp.pad(field, ((0, 0), (0, 1))) for field in fields]
     log_probs = jnp.stack([pick(logits.op, op), *fields], axis=-1)
-    # END is said once, right after the last draw.
-    said = jnp.pad(op[:, :-1] != END, ((0, 0), (1, 0)), constant_values=True)
-    held = jnp.pad(tokens[..., 1:] >= 0, ((0, 0), (0, 1), (0, 0)))
-    held = jnp.concatenate([said[..., None], held], axis=-1)
+    held = held_tokens(tokens)
     return jnp.where(held, log_probs, 0.0), held
 
 
