@@ -121,6 +121,18 @@ def test_blown_up_images_are_made_small_where_they_are_too_large(tmp_path):
         herjax.load_picture(path, max_side=20)
 
 
+def test_colours_that_look_alike_do_not_hide_that_an_image_is_blown_up(tmp_path):
+    seen = np.dstack([RGB[GRID], np.full(GRID.shape, 255)]).repeat(8, 0).repeat(8, 1)
+    seen[:8, :8, 3] = 0
+    seen[3, 3, 0] ^= 255  # under a transparent cell
+    twice = Image.fromarray(seen[..., 0].astype(np.uint8) % 2)
+    twice.putpalette([30, 147, 255] * 2)
+    for image in (Image.fromarray(seen.astype(np.uint8)), twice):
+        image.save(tmp_path / "a.png")
+        with pytest.warns(UserWarning, match="24x16 pixels were read as"):
+            assert herjax.load_picture(tmp_path / "a.png", max_side=20).target.size < 7
+
+
 @pytest.mark.parametrize("chunk", [1, 20, 10**6])
 def test_squares_are_found_in_any_chunks(monkeypatch, chunk):
     monkeypatch.setattr("herjax.tasks.images.CHUNK", chunk)

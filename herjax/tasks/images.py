@@ -49,7 +49,7 @@ def read_image(name: str, cell_size: int | None, max_side: int, hole: int = 0) -
             _scale_transparency(image)
             image.load()
             if blown_up:
-                size = blown_up_by(np.asarray(image))
+                size = blown_up_by(_as_seen(image))
             # The pixel in the middle of each cell, before anything else is made of them.
             cells = (width // size, height // size)
             small = image.resize(cells, Image.Resampling.NEAREST)
@@ -116,6 +116,15 @@ def _check_size(
         raise ValueError(
             f"{name} has {width}x{height} pixels: at most {MAX_PIXELS:,}; one a cell is enough"
         )
+
+
+def _as_seen(image: Image.Image) -> np.ndarray:
+    """Pixels that differ only if they look different: not in palette or under transparency."""
+    if image.mode.startswith("I"):
+        return np.asarray(image)
+    pixels = np.array(image.convert("RGBA"))
+    pixels[pixels[..., 3] < OPAQUE] = 0
+    return pixels
 
 
 def blown_up_by(pixels: np.ndarray) -> int:
