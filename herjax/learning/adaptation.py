@@ -200,7 +200,7 @@ def _results(
     Raises:
       FloatingPointError: in the end, if there were members whose loss was not finite.
     """
-    shapes, failed = [task.target.shape for task in tasks], dict[int, FloatingPointError]()
+    shapes, failed = [task.target.shape for task in tasks], dict[int, str]()
     for members in by_canvas(shapes, decoder.model.config.max_side):
         mine = [tasks[index] for index in members]
         population = Population(decoder, mine, keys[np.array(members)], config, **settings)
@@ -212,10 +212,10 @@ def _results(
                 try:
                     result = population.result(advance)
                 except FloatingPointError as error:
-                    failed[index] = error
+                    failed[index] = str(error)
                 else:
                     yield index, result._replace(task=tasks[index])
     if failed:
-        index, error = min(failed.items())
+        index, why = min(failed.items())
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-        raise FloatingPointError(f"member {index}{more} of {len(tasks)}: {error}")
+        raise FloatingPointError(f"member {index}{more} of {len(tasks)}: {why}")
