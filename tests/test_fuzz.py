@@ -30,10 +30,17 @@ def image(kind):
     return file.getvalue()
 
 
+def array():
+    file = io.BytesIO()
+    np.save(file, np.ones((3, 4), np.int16))
+    return file.getvalue()
+
+
 SEEDS = {
     ".png": image("PNG"),
     ".gif": image("GIF"),
     ".json": json.dumps({"train": [{"input": [[1]], "output": [[4, 2], [9, 0]]}]}).encode(),
+    ".npy": array(),
     ".txt": b"123\n456\n",
 }
 

