@@ -98,7 +98,7 @@ def test_attempts_at_an_augmented_target_are_moved_back(tiny, monkeypatch, shape
         pixel = jnp.array([PIXEL, task.target[row, col], row, col, 0, 0])
         seen.append(task.target)
         program = jnp.zeros((len(temperature), draws, 6), jnp.int32).at[:, 0].set(pixel)
-        return Samples(program, None, None)
+        return Samples(program, None, None, None)
 
     seen = []
     monkeypatch.setattr(attempts_module, "sample", draw_what_is_seen)

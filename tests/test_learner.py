@@ -22,19 +22,24 @@ def reinforce(model, train, task, attempts, config, key):
 
     def loss(params):
         log_probs = herjax.program_log_probs(model, params, attempts.seen, attempts.tokens)
-        return -jnp.mean(advantage * log_probs.sum(axis=(1, 2)))
+        said = jnp.sum(log_probs * attempts.said, axis=(1, 2))
+        return -jnp.mean(advantage * said)
 
     value, grads = jax.value_and_grad(loss)(train.params)
     train = herjax.apply_gradients(train, grads, herjax.make_optimizer(config))
     return herjax.Update(train, value, trained=attempts.sampled)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["as it is", "augmented"])
+@pytest.fixture(scope="module", params=["as it is", "augmented", "small"])
 def attempted(request, tiny, target):
     """The attempts of an epoch, some of them as long as they may be."""
-    task = pad_task(herjax.make_task(target), 10)
+    small = request.param == "small"  # its own limit is 5 draws, its canvas has room for 40
+    task = pad_task(herjax.make_task(target[:2, :2] if small else target), 10)
     config = herjax.AdaptConfig(
-        programs=(12, 4), temperatures=(1.5, 0.5), max_draws=2, colour_permutations=request.param
+        programs=(12, 4),
+        temperatures=(1.5, 0.5),
+        max_draws=0 if small else 2,
+        colour_permutations=request.param == "augmented",
     )
     state = init_adaptation(tiny.params, config, jax.random.key(0), task.target.shape)
     attempts, _, _ = jax.jit(
@@ -52,11 +57,13 @@ def test_log_probs_are_those_of_the_sampler(tiny, attempted):
     """For the canvas that was seen, which with augmentation is not the task."""
     task, attempts = attempted
     log_probs = log_probs_of(tiny, tiny.params, attempts)
-    assert np.allclose(log_probs, attempts.log_probs, atol=1e-4)
+    assert np.allclose(log_probs * attempts.said, attempts.log_probs, atol=1e-4)
     draws = (np.asarray(attempts.tokens)[..., 0] > 0).sum(axis=1)
-    assert draws.max() == 2 > draws.min()  # cut off, and ended
+    limit = min(attempts.tokens.shape[1], 5)
+    assert draws.max() == limit > draws.min()  # cut off, and ended
     told = np.asarray(attempts.log_probs) != 0
-    assert (told[:, :, 0].sum(axis=1) == np.minimum(draws + 1, 2)).all()
+    assert np.array_equal(told, attempts.said)
+    assert (told[:, :, 0].sum(axis=1) == np.minimum(draws + 1, limit)).all()
     assert (np.asarray(attempts.log_probs)[told] < 0).all()
 
 

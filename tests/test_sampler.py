@@ -47,7 +47,8 @@ def test_both_loops_say_the_same(tiny):
     found = sampled(tiny, "tpu", limits, keys)
     assert np.array_equal(found.program, expected.program)
     assert np.array_equal(found.tokens, expected.tokens)
-    assert np.array_equal(found.log_probs == 0, expected.log_probs == 0)
+    assert np.array_equal(found.said, expected.said)
+    assert np.array_equal(found.log_probs != 0, expected.said)
     assert np.allclose(found.log_probs, expected.log_probs, rtol=1e-5, atol=1e-5)
 
 
@@ -63,6 +64,7 @@ def test_many_programs_say_the_same_as_few(tiny, monkeypatch):
     for row, limit in zip(found.log_probs, limits):
         assert row[:, :limit].any()
         assert not row[:, limit:].any()
+    assert np.array_equal(found.said, found.log_probs != 0)
 
 
 @pytest.mark.parametrize(("many", "sizes"), [(4, [DRAWS]), (3, [DRAWS // 2, DRAWS])])

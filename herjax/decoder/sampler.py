@@ -32,6 +32,7 @@ from herjax.dsl.grammar import (
     POINT1_SLOT,
     SLOTS,
     decode,
+    held_tokens,
     legal_points,
     slots_used,
 )
@@ -53,12 +54,14 @@ class Samples:
     Attributes:
       program: int32 records [G, N, 6], in painting order.
       tokens: int32 [G, N, 4], as written.
-      log_probs: float32 [G, N + 1, 4], at temperature 1, 0 where no token was sampled. The last
-        row is 0: a program that fills all N draws is cut off, not ended.
+      said: bool [G, N + 1, 4], where a token was sampled: not the END of a program that was cut
+        off, by a limit or after all N draws.
+      log_probs: float32 [G, N + 1, 4], at temperature 1, 0 where no token was sampled.
     """
 
     program: Array
     tokens: Array
+    said: Array
     log_probs: Array
 
 
@@ -131,7 +134,8 @@ def sample(
     prefix = DecodePrefix.of(model.apply(params, batch, size, method=Decoder.encode))
     programs = temperature.shape[0]
     phases = [draws // 2, draws] if model.on_cpu and programs >= MANY and draws > 1 else [draws]
-    turns = SLOTS * (draws if limit is None else limit)
+    limit = jnp.int32(draws) if limit is None else limit
+    turns = SLOTS * limit
     write = partial(_write_token, model, params, prefix, task.width, temperature, min_draws)
     cache = model.apply(params, programs, phases[0], method=Decoder.empty_cache)
     loop = _begin(model, key, cache, programs, draws)
@@ -148,7 +152,8 @@ def sample(
         loop = write_up_to(most, loop)
     tokens = jnp.moveaxis(loop.tokens[1:-1], -1, 0)
     log_probs = jnp.moveaxis(loop.log_probs[1:], -1, 0)
-    return Samples(decode(tokens, task.width), tokens, log_probs)
+    said = held_tokens(tokens) & (jnp.arange(draws + 1) < limit)[:, None]
+    return Samples(decode(tokens, task.width), tokens, said, log_probs)
 
 
 def _begin(model: Decoder, key: Array, cache: Cache, programs: int, draws: int) -> _Loop:

@@ -58,6 +58,7 @@ class Attempts:
       augmentation: by which; ``augment_program`` moves any program there.
       temperature: float32 [G], of each sampled program; 0 for the greedy one.
       tokens: int32 [G, N, 4], of the sampled programs, see ``herjax.dsl.grammar``.
+      said: bool [G, N + 1, 4], where they have a token: no END where a program was cut off.
       log_probs: float32 [G, N + 1, 4], of each at temperature 1; 0 where there is none.
     """
 
@@ -68,6 +69,7 @@ class Attempts:
     augmentation: Augmentation
     temperature: Array
     tokens: Array
+    said: Array
     log_probs: Array
 
     @property

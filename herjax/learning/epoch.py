@@ -176,6 +176,7 @@ def attempt_all(
         augmentation=augmentation,
         temperature=temperature,
         tokens=samples.tokens,
+        said=samples.said,
         log_probs=samples.log_probs,
     )
     return attempts, hashes, run

@@ -82,7 +82,7 @@ def program_log_probs(
     tokens: Array,
     temperature: Array | None = None,
 ) -> Array:
-    """Log-probabilities of every token of G programs for one task, which the canvas is encoded for.
+    """Log-probabilities of every token of G programs for one task, whose canvas is encoded once.
 
     Args:
       model: the decoder.
@@ -94,9 +94,10 @@ def program_log_probs(
 
     Returns:
       float32 [G, N + 1, 4], 0 where there is no token, and -inf for one that may not stand where it
-      does: a point outside the canvas, an op that the decoder lacks. As in ``Attempts.log_probs``,
-      which are these numbers for the weights that sampled, at temperature 1, a program of all N
-      draws was cut off: its END does not count.
+      does: a point outside the canvas, an op that the decoder lacks. The END after all N draws does
+      not count. Times ``Attempts.said`` they are, for the weights that sampled and at temperature
+      1, ``Attempts.log_probs``: an END after fewer draws, where the picture's limit cut a program
+      off, was not sampled either.
 
     Raises:
       ValueError: if an argument is of another shape or type, as records are, or the canvas is too

@@ -217,11 +217,11 @@ def group_of(task: Task, attempts: Attempts) -> tuple[Array, Array, Array, Array
         return jnp.concatenate([said, others_are])
 
     reward = attempts.pairs.accuracy
-    tokens = whole(attempts.tokens, encode(moved, width))
+    encoded = encode(moved, width)
     return (
-        tokens,
+        whole(attempts.tokens, encoded),
         whole(attempts.temperature, 1.0),
-        held_tokens(tokens).at[:, -1].set(False).astype(jnp.float32),
+        whole(attempts.said, held_tokens(encoded).at[:, -1].set(False)).astype(jnp.float32),
         whole(reward[:sampled], reward[sampled:]),
     )
 
