@@ -40,6 +40,7 @@ from herjax.learning.selection import (
 from herjax.learning.shortening import Shortened, shorten
 from herjax.learning.train import TrainState, apply_gradients
 from herjax.runtime.checkpoint import CheckpointError
+from herjax.runtime.program_cache import keep_programs
 from herjax.stats import pass_at_k, wilson_interval
 from herjax.tasks.files import load_picture
 from herjax.tasks.metrics import pixel_accuracy
@@ -82,6 +83,7 @@ __all__ = [
     "format_script",
     "hindsight",
     "init_adaptation",
+    "keep_programs",
     "load_picture",
     "load_pretrained",
     "make_optimizer",

@@ -26,11 +26,13 @@ def pass_at_k(samples: np.ndarray | int, correct: np.ndarray | int, k: int) -> n
       1 - C(n - c, k) / C(n, k) for each task, float64, as a product for accuracy.
 
     Raises:
-      ValueError: if k is not in 1 .. n.
+      ValueError: if k is no integer in 1 .. n, or c is not in 0 .. n.
     """
     samples, correct = np.broadcast_arrays(np.asarray(samples), np.asarray(correct))
-    if k < 1 or np.any(samples < k):
-        raise ValueError(f"k = {k} must be at least 1 and at most the samples, {samples.min()}")
+    if np.any((correct < 0) | (correct > samples)):
+        raise ValueError("correct must be at least 0 and at most the samples")
+    if not isinstance(k, int | np.integer) or k < 1 or np.any(samples < k):
+        raise ValueError(f"k = {k} must be an integer, 1 .. the samples, {samples.min()}")
     i = np.arange(k)
     ratios = 1.0 - correct[..., None] / (samples[..., None] - i)
     return 1.0 - np.prod(np.maximum(ratios, 0.0), axis=-1)

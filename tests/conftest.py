@@ -60,7 +60,7 @@ def deep():
 def tiny_weights(tiny, tmp_path_factory):
     """A folder with the untrained decoder, for the command lines."""
     folder = tmp_path_factory.mktemp("weights") / "tiny"
-    herjax.save_weights(folder, tiny.model.config, tiny.params, {"held_out": None})
+    herjax.save_weights(folder, tiny._replace(info={"held_out": None}))
     return folder
 
 

@@ -208,7 +208,7 @@ def soak(workdir, minutes, seed, console):
     """Both runs; -> rows of the table."""
     weights, programs = workdir / "weights", f"--compilation_cache={workdir / 'programs'}"
     tiny = untrained(layers=2, program_layers=1)
-    herjax.save_weights(weights, tiny.model.config, tiny.params, {"held_out": None})
+    herjax.save_weights(weights, tiny._replace(info={"held_out": None}))
     common = [*ADAPT, f"--checkpoint={weights}", programs]
     took = []
     for name in ("compiled", "measured", "measured"):  # at last there is nothing to do

@@ -6,6 +6,7 @@ import pytest
 
 import herjax
 from herjax import stats
+from herjax.learning import adaptation
 from herjax.learning.attempts import attempt
 from herjax.learning.config import AdaptConfig
 from tests import referee
@@ -136,6 +137,25 @@ def test_a_callback_stops_an_adaptation_and_the_result_so_far_is_given(tiny, tar
     for a, b in zip(result.history, whole.history):
         assert all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
     assert not result.solved
+
+
+@pytest.mark.parametrize("given_away", [False, True])
+def test_ctrl_c_without_a_callback_carries_the_result_so_far(tiny, target, monkeypatch, given_away):
+    def interrupted(model, state, *arguments):
+        if state.epoch:
+            if given_away:  # to epochs that did not end
+                jax.tree.map(lambda leaf: leaf.delete(), state)
+            raise KeyboardInterrupt
+        return compiled_epochs(model, state, *arguments)
+
+    compiled_epochs = adaptation.compiled_epochs
+    monkeypatch.setattr(adaptation, "CHUNK", 2)
+    monkeypatch.setattr(adaptation, "compiled_epochs", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        herjax.adapt(target, params=tiny, config=CONFIG)
+    assert hasattr(caught.value, "result") != given_away
+    if not given_away:
+        assert len(caught.value.result.history) == 2
 
 
 @pytest.mark.parametrize("kind", [ZeroDivisionError, KeyboardInterrupt])

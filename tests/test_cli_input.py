@@ -20,7 +20,7 @@ from tests.command_line import contents, run, run_quickly, start
         ),
         ("her_adapt", ["--checkpoint=nowhere"], "no model 'nowhere': give one of"),
         ("her_adapt", ["--programs=0"], "programs must be at least 1"),
-        ("her_adapt", ["--partners=16"], "partners must be at most 15, the other programs"),
+        ("her_adapt", ["--programs=1", "--keep=0"], "partners must be 0: one program an epoch"),
         ("her_adapt", ["--partners=-1"], "partners must be 0 or more, got -1"),
         ("her_adapt", ["--programs=a"], "--programs=a: expected ints"),
         ("her_adapt", ["--temperatures=-1"], "temperatures must be above 0"),

@@ -79,12 +79,12 @@ def test_from_dict_is_the_inverse_of_asdict():
         ({"fresh": -1}, "fresh must be 0 or more"),
         ({"learning_rate": -1.0}, "learning_rate must be positive, or 0 for none, got -1.0"),
         ({"partners": -1}, "partners must be 0 or more, got -1"),
-        ({"partners": 16}, "partners must be at most 15, .*; got 16"),
-        ({"programs": (3,), "keep": 0}, "partners must be at most 2, .*; got 15"),
+        ({"programs": (1,), "keep": 0}, "partners must be 0: one program an epoch"),
         ({"fraction": 1.5}, "fraction must be"),
         ({"select": "best"}, "select must be a function, got 'best'"),
         ({"order": None}, "order must be a function, got None"),
-        ({"programs": 32}, "programs must be a tuple, each of it an integer, got 32"),
+        ({"programs": 3.5}, r"programs must be a tuple, each of it an integer, got \(3.5,\)"),
+        ({"programs": "3"}, "programs must be a tuple, each of it an integer, got '3'"),
         ({"temperatures": ("1",)}, "temperatures must be a tuple, each of it a number"),
         ({"minibatch": 2.0}, "minibatch must be an integer, got 2.0"),
         ({"max_epochs": True}, "max_epochs must be an integer, got True"),
@@ -131,3 +131,16 @@ def test_numbers_of_numpy_become_those_of_python():
     config = AdaptConfig(learning_rate=np.float64(1e-3), max_epochs=np.int64(3), greedy=np.bool_(1))
     assert config == AdaptConfig(learning_rate=1e-3, max_epochs=3, greedy=True)
     assert [type(config.learning_rate), type(config.max_epochs)] == [float, int]
+
+
+def test_a_number_or_a_list_will_do_for_a_tuple():
+    config = AdaptConfig(programs=np.int64(8), temperatures=[np.float32(0.5)])
+    assert (config.programs, config.temperatures) == ((8,), (0.5,))
+    assert [type(number) for number in config.programs + config.temperatures] == [int, float]
+
+
+def test_there_are_no_more_partners_than_others():
+    assert AdaptConfig().others == AdaptConfig(partners=99).others == 15
+    assert AdaptConfig(programs=(3,), keep=2).others == 4
+    assert AdaptConfig(programs=(3,), partners=2).others == 2
+    assert AdaptConfig.plain().others == 0

@@ -24,7 +24,8 @@ def result():
     """Of two epochs, in which all draws of the target are found."""
     history = make_history(RECOMBINED, TARGET, distinct=[4, 6], new=[4, 3])
     epochs = [jax.tree.map(lambda rows, e=e: rows[e], history) for e in range(2)]
-    return herjax.Result(True, of(0, 1, 2, 3)[:4], epochs, None, herjax.make_task(TARGET), CONFIG)
+    task, base = herjax.make_task(TARGET), herjax.load_pretrained()
+    return herjax.Result(True, of(0, 1, 2, 3)[:4], epochs, base, task, CONFIG)
 
 
 def test_a_report_holds_the_adaptation(result):

@@ -45,6 +45,17 @@ def test_what_is_lost_of_the_input_is_told_too(tmp_path):
     assert len(caught) == 1
 
 
+def test_what_is_transparent_shows_what_it_is_drawn_on(tmp_path):
+    pixels = np.dstack([RGB[GRID], np.full(GRID.shape, 255)])
+    pixels[0, 1:, 3] = 0
+    save(tmp_path / "a.png", pixels)
+    (tmp_path / "b.txt").write_text("123\n555\n")
+    with pytest.warns(UserWarning, match="2 transparent cells show the input"):
+        picture = herjax.load_picture(tmp_path / "a.png", input=tmp_path / "b.txt")
+    assert picture.target.tolist() == [[4, 2, 3], [4, 9, 0]]
+    assert picture.input.tolist() == [[1, 2, 3], [5, 5, 5]]
+
+
 def test_what_is_transparent_in_16_bits_is(tmp_path):
     grey = Image.fromarray(np.array([[0, 65535], [0, 43690]], np.uint16))
     assert grey.mode == "I;16"

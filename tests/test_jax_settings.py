@@ -44,7 +44,7 @@ def adapt_population(params, keys=KEYS):
     """One member after the other, in one slot."""
     tasks = [herjax.make_task(TARGET), herjax.make_task(TARGET.T)]
     mesh = make_mesh({"data": 1, "model": 1})
-    results = herjax.adapt_population(params, tasks, keys, config=CONFIG, mesh=mesh, slots=1)
+    results = herjax.adapt_population(tasks, keys, params=params, config=CONFIG, mesh=mesh, slots=1)
     return [(result.program, result.history) for result in results]
 
 
@@ -86,6 +86,10 @@ SEAMS = {
     ),
     "sample": lambda key, p: herjax.sample(*p[:2], task(), key, jnp.ones(4), 3, 9),
     "prune": lambda *_: herjax.prune(SQUARES.astype(np.int32), task().input),
+    "prune for a target": lambda *_: herjax.prune(
+        SQUARES.astype(np.int32), task().input, task().target
+    ),
+    "accuracy": lambda *_: herjax.pixel_accuracy(task().input, task().target),
     "recombine": lambda key, _: herjax.recombine(
         jnp.array([SQUARES[:2]] * 4, jnp.int32), task(), 2, key, 4
     ),

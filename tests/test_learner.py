@@ -85,10 +85,9 @@ def test_a_learner_of_ones_own_changes_the_weights_its_way(tiny, target):
     losses = [float(metrics.loss) for metrics in result.history]
     assert np.isfinite(losses).all()
     assert any(losses)
-    tasks, keys = [herjax.make_task(target)], jax.random.key(0)[None]
     mesh = make_mesh({"data": 1, "model": 1})  # over more devices XLA sums in another order
     (member,) = herjax.adapt_population(
-        tiny, tasks, keys, config=CONFIG, learner=reinforce, mesh=mesh
+        [target], [0], params=tiny, config=CONFIG, learner=reinforce, mesh=mesh
     )
     assert np.array_equal(member.program, result.program)
     for a, b in zip(jax.tree.leaves(member.params), jax.tree.leaves(result.params)):

@@ -57,6 +57,15 @@ def test_formats(files, name, cell_size):
     assert np.array_equal(referee.execute(picture.program, picture.input), picture.target)
 
 
+def test_emoji_have_names():
+    picture = herjax.load_picture("emoji16:rocket")
+    assert picture.target.shape == (16, 16)
+    assert not picture.input.any()
+    assert np.all(herjax.load_picture("emoji:rocket", background=3).input == 3)
+    with pytest.raises(ValueError, match="no emoji 'rokcet' .did you mean 'rocket'"):
+        herjax.load_picture("emoji:rokcet")
+
+
 def test_other_part_background_and_standard_input(files, monkeypatch):
     assert herjax.load_picture(f"{files}/task.json#test.0.input").target.tolist() == [[7, 8]]
     picture = herjax.load_picture(files / "grid.json", background=0)

@@ -101,7 +101,8 @@ def test_epochs_run_a_few_at_a_time_are_the_same(tiny, tasks, alone, monkeypatch
 
 def run(tiny, tasks, seeds, devices, **options):
     mesh = make_mesh({"data": devices, "model": 1})
-    return herjax.adapt_population(tiny, tasks, keys(seeds), config=CONFIG, mesh=mesh, **options)
+    options |= dict(params=tiny, config=CONFIG, mesh=mesh)
+    return herjax.adapt_population(tasks, seeds, **options)
 
 
 def test_members_end_bit_for_bit_as_if_run_alone(tiny, tasks, alone):
@@ -204,13 +205,30 @@ def test_not_finite_loss_is_named(tiny, tasks):
         herjax.adapt(tasks[0].target, params=broken, config=CONFIG)
 
 
-def test_tasks_and_keys_must_pair_up(tiny, tasks):
-    with pytest.raises(ValueError, match="5 tasks and 2 keys: they must pair up"):
-        run(tiny, tasks, [0, 1], 1)
-    with pytest.raises(ValueError, match="5 tasks and no array of keys"):
-        herjax.adapt_population(tiny, tasks, [jax.random.key(seed) for seed in range(5)])
-    with pytest.raises(ValueError, match=r"keys must be PRNG keys .* got int32\[5\]"):
-        herjax.adapt_population(tiny, tasks, np.arange(5, dtype=np.int32))
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ([0, 1], "5 tasks and 2 seeds: they must pair up"),
+        (3, r"seeds must be integers \[M\] or PRNG keys \[M\], got shape \[\]"),
+        (np.zeros((5, 2)), r"seeds must be .*, got shape \[5, 2\]"),
+        (jax.random.key(0), r"seeds must be .*, got shape \[\]"),
+        (np.zeros(5), r"each of seeds must be an integer, 0 .. 4294967295, got np.float64"),
+        ([0, 1, 2, 3, -1], "each of seeds must be an integer, 0 .. 4294967295, got -1"),
+        ("01234", "seeds must be"),
+    ],
+)
+def test_tasks_and_seeds_must_pair_up(tasks, seeds, message):
+    with pytest.raises(ValueError, match=message):
+        herjax.adapt_population(tasks, seeds)
+
+
+def test_seeds_may_be_keys():
+    seeds = [0, 7, 2**32 - 1]
+    expected = np.stack([jax.random.key_data(jax.random.key(seed)) for seed in seeds])
+    raw = adaptation._keys_of(expected)
+    assert np.array_equal(raw, expected)
+    for given in (seeds, np.array(seeds), jax.random.wrap_key_data(raw)):
+        assert np.array_equal(jax.random.key_data(adaptation._keys_of(given)), expected)
 
 
 def test_it_runs_the_decoder_that_it_is_given(tiny, tasks):

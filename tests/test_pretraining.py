@@ -11,7 +11,7 @@ import pytest
 from herjax.decoder.embedding import ModelConfig
 from herjax.decoder.model import Decoder
 from herjax.decoder.sampler import sample
-from herjax.decoder.weights import save_weights
+from herjax.decoder.weights import Pretrained, save_weights
 from herjax.learning import pretraining
 from herjax.learning.presets import PRESETS
 from herjax.learning.pretraining import (
@@ -87,7 +87,7 @@ def test_every_program_can_be_compiled_ahead():
 
 def test_init_starts_from_the_given_weights(tmp_path):
     before = init_state(dataclasses.replace(TINY, seed=7))
-    save_weights(tmp_path, TINY.model, before.params, {})
+    save_weights(tmp_path, Pretrained(Decoder(TINY.model), before.params, {}))
     state = init_state(dataclasses.replace(TINY, init=str(tmp_path)))
     chex.assert_trees_all_equal(state.params, before.params)
     # On larger canvases: the new rows and columns come after the given ones.

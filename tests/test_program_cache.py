@@ -484,6 +484,11 @@ def test_the_default_folder_is_the_users(monkeypatch, tmp_path):
         assert program_cache.default_folder() == tmp_path / ".cache" / "herjax"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert program_cache.default_folder() == tmp_path / ".cache" / "herjax"
+    monkeypatch.setattr(program_cache, "_folder", None)
+    herjax.keep_programs()
+    assert program_cache._folder == tmp_path / ".cache" / "herjax"
+    herjax.keep_programs(tmp_path / "mine")
+    assert program_cache._folder == tmp_path / "mine"
 
 
 def test_what_was_not_used_goes_first(folder, monkeypatch):

@@ -100,6 +100,20 @@ def test_cells_outside_of_a_padded_canvas_do_not_count(recombine):
     assert int(inside[1]) == int(outside[1])
 
 
+def test_records_of_numpy_will_do_and_other_arguments_are_told(recombine):
+    programs, task = make_case(0)
+    key = jax.random.key(0)
+    expected = herjax.recombine(programs, task, 2, key)
+    found = herjax.recombine(np.asarray(programs), task, np.int64(2), key)
+    assert np.array_equal(found[0], expected[0])
+    with pytest.raises(ValueError, match=r"programs must be \[P, N, 6\], got \[.*, 6\]"):
+        herjax.recombine(programs[0], task, 2, key)
+    most = len(programs) - 1
+    for partners in (0, most + 1):
+        with pytest.raises(ValueError, match=f"partners must be an integer, 1 .. {most}, got"):
+            herjax.recombine(programs, task, partners, key)
+
+
 def test_cells_as_bits():
     cells = np.random.default_rng(0).random((3, 5, 13)) < 0.4  # 65 cells: a third word for one
     words = recombination.pack_cells(jnp.asarray(cells))

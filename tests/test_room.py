@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import herjax
+from herjax.learning import room
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import init_adaptation
 from herjax.learning.room import (
@@ -69,9 +70,10 @@ def test_members_count_as_far_as_they_run_together(tiny):
 def test_adapt_asks_before_it_begins(tiny, target):
     with pytest.raises(ValueError, match="GB of memory"):
         herjax.adapt(target, params=tiny, config=AdaptConfig(max_epochs=10**9))
-    keys, tasks = jax.random.split(jax.random.key(0), 2), [herjax.make_task(target)] * 2
     with pytest.raises(ValueError, match="GB of memory"):
-        herjax.adapt_population(tiny, tasks, keys, config=AdaptConfig(max_epochs=10**9))
+        herjax.adapt_population(
+            [target] * 2, [0, 1], params=tiny, config=AdaptConfig(max_epochs=10**9)
+        )
 
 
 def test_pretraining_is_asked_too(tiny):
@@ -117,6 +119,14 @@ def test_checkpoints_are_those_of_the_canvas_that_a_picture_is_padded_to(tmp_pat
 
 def test_the_memory_of_this_machine_is_known():
     assert 10**8 < available_bytes() < 10**14
+
+
+def test_files_that_were_read_do_not_count_as_used(monkeypatch):
+    told = {"max": ["8000"], "current": ["7900"], "stat": ["anon 900", "inactive_file 6500"]}
+    monkeypatch.setattr(room, "_lines", lambda path: told.get(path.rpartition(".")[2], []))
+    assert available_bytes() == 6600
+    told["max"] = ["max"]  # no limit
+    assert available_bytes() > 10**8
 
 
 RUN = """

@@ -35,9 +35,12 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_success(n, c, k):
 
 def test_pass_at_k_takes_arrays_and_rejects_k_out_of_range():
     assert np.allclose(pass_at_k(np.array([4, 4]), np.array([0, 2]), 1), [0, 0.5])
-    for k in (0, 5):
+    for k in (0, 5, 1.5):
         with pytest.raises(ValueError, match=f"k = {k}"):
             pass_at_k(4, 2, k)
+    for correct in (-1, 5):
+        with pytest.raises(ValueError, match="correct must be"):
+            pass_at_k(4, correct, 2)
 
 
 def test_wilson_interval_solves_its_equation():

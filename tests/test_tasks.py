@@ -141,6 +141,12 @@ def test_shape_of_the_canvas_arrays():
     assert task.target.shape == (5, 6)
 
 
+def test_sizes_that_do_not_fit_are_refused():
+    for sizes in ([(6, 3)], [(0, 3)], [3, 4]):
+        with pytest.raises(ValueError, match=r"sizes must be \[S, 2\], from 1x1 to 5x6"):
+            random_task(jax.random.key(0), sizes, CONFIG, (5, 6))
+
+
 def test_size_buckets_hold_every_size_once_by_area():
     buckets = size_buckets(CONFIG, (18, 30, 100))
     pairs = [tuple(pair) for bucket in buckets for pair in bucket]

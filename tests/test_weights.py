@@ -12,7 +12,7 @@ from herjax.runtime.checkpoint import CheckpointError
 
 @pytest.fixture
 def folder(tiny, tmp_path):
-    herjax.save_weights(tmp_path / "model", tiny.model.config, tiny.params, {"note": "kept"})
+    herjax.save_weights(tmp_path / "model", tiny._replace(info={"note": "kept"}))
     return tmp_path / "model"
 
 
@@ -26,26 +26,28 @@ def test_weights_come_back_exactly(tiny, folder):
 
 
 def test_what_could_not_be_loaded_again_is_not_written(tiny, deep, tmp_path):
-    config, folder = tiny.model.config, tmp_path / "model"
+    folder = tmp_path / "model"
     with pytest.raises(ValueError, match="'blocks_2/.*' is no parameter of this model"):
-        herjax.save_weights(folder, config, deep.params, {})
+        herjax.save_weights(folder, tiny._replace(params=deep.params))
     with pytest.raises(ValueError, match="blocks_2/.* is missing"):
-        herjax.save_weights(folder, deep.model.config, tiny.params, {})
+        herjax.save_weights(folder, deep._replace(params=tiny.params))
     with pytest.raises(ValueError, match="info must be JSON: Object of type float32"):
-        herjax.save_weights(folder, config, tiny.params, {"loss": np.float32(1)})
+        herjax.save_weights(folder, tiny._replace(info={"loss": np.float32(1)}))
     with pytest.raises(ValueError, match="info is too long: 1,.* bytes of JSON, at most 1,000,000"):
-        herjax.save_weights(folder, config, tiny.params, {"notes": "x" * 10**6})
+        herjax.save_weights(folder, tiny._replace(info={"notes": "x" * 10**6}))
     with pytest.raises(ValueError, match='params must be {"params": ...}, got {'):
-        herjax.save_weights(folder, config, tiny.params["params"], {})
+        herjax.save_weights(folder, tiny._replace(params=tiny.params["params"]))
     broken = jax.tree.map(lambda leaf: leaf * np.nan, tiny.params)
     with pytest.raises(ValueError, match="holds numbers that are not finite"):
-        herjax.save_weights(folder, config, broken, {})
+        herjax.save_weights(folder, tiny._replace(params=broken))
+    with pytest.raises(ValueError, match="pretrained must be a Pretrained, got ModelConfig"):
+        herjax.save_weights(folder, tiny.model.config)
     assert not folder.exists()
 
 
 def test_weights_may_lie_in_memory_as_they_like(tiny, tmp_path):
     turned = jax.tree.map(lambda leaf: np.asfortranarray(leaf), tiny.params)
-    herjax.save_weights(tmp_path, tiny.model.config, turned, {})
+    herjax.save_weights(tmp_path, tiny._replace(params=turned))
     loaded = herjax.load_pretrained(tmp_path)
     for a, b in zip(jax.tree.leaves(loaded.params), jax.tree.leaves(tiny.params)):
         assert np.array_equal(a, b)
@@ -72,13 +74,13 @@ def damage(folder, kind):
 
 
 def test_weights_made_from_others_may_have_their_info(tiny, folder, tmp_path):
-    _, params, info = herjax.load_pretrained(folder)
-    changed = jax.tree.map(lambda leaf: leaf + 1, params)
-    config = tiny.computing_in("bfloat16").model.config
-    herjax.save_weights(tmp_path / "changed", config, changed, info)
+    loaded = herjax.load_pretrained(folder).computing_in("bfloat16")
+    changed = jax.tree.map(lambda leaf: leaf + 1, loaded.params)
+    herjax.save_weights(tmp_path / "changed", loaded._replace(params=changed))
     found = herjax.load_pretrained(tmp_path / "changed")
-    assert found.model.config == config
-    assert found.info["sha256"] != info["sha256"]
+    assert found.model.config == loaded.model.config
+    assert found.info["note"] == "kept"
+    assert found.info["sha256"] != loaded.info["sha256"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 Every row of a table samples as many programs for each picture: its budget, or fewer if it solves.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 from herjax.decoder.weights import BASE
@@ -82,8 +83,7 @@ class Table(NamedTuple):
 
 def changed(config: AdaptConfig, **changes: object) -> AdaptConfig:
     """The settings with some changed; the number of epochs follows from the budget."""
-    values = {name: getattr(config, name) for name in config.__dataclass_fields__}
-    return AdaptConfig(**{**values, **changes})
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
 
 
 # Trains on the best programs of all epochs again and again.

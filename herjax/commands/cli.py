@@ -243,7 +243,7 @@ def keep_programs() -> None:
             jax.config.update("jax_compilation_cache_dir", asked)
     elif not (_config.jax_compilation_cache_dir or DISTRIBUTED.value):
         try:
-            program_cache.keep_in(program_cache.default_folder())
+            program_cache.keep_programs()
         except (ValueError, OSError, RuntimeError) as error:
             print(f"warning: compiled programs are not kept: {error}", file=sys.stderr)
 

@@ -17,7 +17,6 @@ from absl import flags
 from herjax.runtime import records
 from herjax.tasks.palette import PALETTE
 
-flags.disclaim_key_flags()  # they are those of the commands that have them
 TENSORBOARD = flags.DEFINE_bool(
     "tensorboard",
     False,

@@ -50,11 +50,11 @@ log = logging.getLogger(__name__)
 TASK = flags.DEFINE_string(
     "task",
     "25-squares",
-    "With commas: names from --list_tasks; files (ARC .json, .json#train.0.output, .png, .gif, .npy,"
-    " rows of digits, - for standard input) or folders/ of them; arc1:ID; emoji:rocket. Or all, or"
-    " tuning, or arc200: the first 200 outputs of ARC-AGI-1 that are at most 10x10, or arc-large:"
-    " 100 that are larger, or arc-edits: 100 drawn on inputs of their shape, or emoji: 100 of 20x20"
-    " cells, or emoji16, emoji30 (and emoji16:rocket).",
+    "With commas: names from --list_tasks; files (ARC .json, .json#train.0.output, .png, .gif,"
+    " .npy, rows of digits, - for standard input) or folders/ of them; arc1:ID; emoji:rocket. Or"
+    " all, or tuning, or arc200: the first 200 outputs of ARC-AGI-1 that are at most 10x10, or"
+    " arc-large: 100 that are larger, or arc-edits: 100 drawn on inputs of their shape, or emoji:"
+    " 100 of 20x20 cells, or emoji16, emoji30 (and emoji16:rocket).",
 )
 INPUT = flags.DEFINE_string(
     "input",

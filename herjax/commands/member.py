@@ -169,7 +169,7 @@ def write_files(
     write_atomically(folder / "solution.py", format_script(result.program, picture.input).encode())
     if weights:
         info = {"adapted_to": member.task, "seed": member.seed}
-        save_weights(folder / "model", pretrained.model.config, result.params, info)
+        save_weights(folder / "model", result.adapted._replace(info=info))
     data = json.dumps(values, indent=2).encode() + b"\n"
     write_sums(folder, [*FILES, *(WEIGHTS if weights else ())], data)
     write_atomically(folder / RESULT, data)

@@ -28,7 +28,8 @@ from herjax.commands import cli, events
 from herjax.commands.flags import define_flags, own_code, read_flags, to_json
 from herjax.commands.results import digest, logged, set_aside
 from herjax.commands.terminal import Terminal
-from herjax.decoder.weights import load_pretrained, save_weights
+from herjax.decoder.model import Decoder
+from herjax.decoder.weights import Pretrained, load_pretrained, save_weights
 from herjax.learning.presets import PRESETS, PretrainConfig
 from herjax.learning.pretraining import (
     bucket_of_step,
@@ -290,7 +291,7 @@ def export(
     }
     # On the host: the next step takes the arrays of this one over.
     params = jax.tree.map(np.array, jax.device_put(params, replicated(mesh)))
-    return result, lambda: save_weights(folder, config.model, params, info)
+    return result, lambda: save_weights(folder, Pretrained(Decoder(config.model), params, info))
 
 
 def main(_):

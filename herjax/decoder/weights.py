@@ -71,13 +71,20 @@ def shipped_names() -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
 
 
-def save_weights(folder: str | pathlib.Path, config: ModelConfig, params: dict, info: dict) -> None:
+def save_weights(folder: str | os.PathLike, pretrained: Pretrained) -> None:
     """Write model.safetensors and config.json, each atomically.
 
+    Args:
+      folder: made if need be; ``load_pretrained`` takes it.
+      pretrained: such as ``Result.adapted``; its ``info`` goes into config.json.
+
     Raises:
-      ValueError: if the parameters are not those of ``config``, or ``info`` is no JSON object.
+      ValueError: if the parameters are not those of the model, or ``info`` is no JSON object.
       OSError: if they cannot be written.
     """
+    if not isinstance(pretrained, Pretrained):
+        raise ValueError(f"pretrained must be a Pretrained, got {told(pretrained)}")
+    config, params, info = pretrained.model.config, pretrained.params, pretrained.info
     if not isinstance(params, dict) or not isinstance(params.get("params"), dict):
         raise ValueError(f'params must be {{"params": ...}}, got {told(params)}')
     flat = traverse_util.flatten_dict(params["params"], sep="/")

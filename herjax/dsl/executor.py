@@ -158,7 +158,7 @@ def prune(
         if target is None:
             gained = jnp.any((top == index) & (canvas != colour))
         else:
-            gain = (target == colour).astype(jnp.int32) - (target == canvas)
+            gain = (target == colour).astype(jnp.int32) - (target == canvas).astype(jnp.int32)
             gained = jnp.sum(jnp.where(top == index, gain, 0)) > 0
         return jnp.where(mask & gained, colour, canvas), gained
 

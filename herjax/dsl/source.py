@@ -43,12 +43,18 @@ class Call(NamedTuple):
 
 
 def program_calls(program: np.ndarray) -> list[Call]:
-    """The calls that records [N, 6] stand for, in painting order, up to the first END."""
+    """The calls that records [N, 6] stand for, in painting order, up to the first END.
+
+    Raises:
+      ValueError: for another shape, or an op that there is none of.
+    """
     check_shape(program)
     calls = []
     for record in np.asarray(program):
         if record[OP] == END:
             break
+        if not 0 < record[OP] <= len(OPS):
+            raise ValueError(f"program: ops are {END} .. {len(OPS)}, got {record[OP]}")
         op, arguments = OPS[record[OP] - 1], {}
         for name in op.arguments:
             values = tuple(int(record[column]) for column in ARGUMENT_COLUMNS[name])
@@ -63,7 +69,11 @@ def draw_call(picture: np.ndarray, call: Call) -> None:
 
 
 def format_program(program: np.ndarray) -> str:
-    """Records [N, 6] -> ``def task(img): ...``, one call a line, in painting order."""
+    """Records [N, 6] -> ``def task(img): ...``, one call a line, in painting order.
+
+    Raises:
+      ValueError: for another shape, or an op that there is none of.
+    """
     lines = ["def task(img):"]
     for name, arguments in program_calls(program):
         written = ", ".join(f"{argument}={value}" for argument, value in arguments.items())
@@ -74,9 +84,9 @@ def format_program(program: np.ndarray) -> str:
 def parse_program(source: str, height: int | None = None, width: int | None = None) -> np.ndarray:
     """Python source -> records int32 [N, 6], one for each call.
 
-    The source holds one function of one argument whose body is drawing calls (with keywords, or
-    positional in the documented order; bare or assigned back to the argument) and returns the
-    argument. A docstring, and anything around the function, is ignored.
+    The source holds one function ``task`` of one argument, whose body is drawing calls (with
+    keywords, or positional in the documented order; bare or assigned back to the argument) and
+    returns the argument. A docstring, and anything around the function, is ignored.
 
     Args:
       source: the text.
@@ -86,7 +96,7 @@ def parse_program(source: str, height: int | None = None, width: int | None = No
     Raises:
       ProgramError: with line and value, for anything else, a value out of range, or source of more
         than 100,000 characters.
-      ValueError: if a side is no side.
+      ValueError: unless height and width are None or positive integers.
     """
     for name, side in (("height", height), ("width", width)):
         whole = isinstance(side, int | np.integer) and not isinstance(side, bool)

@@ -58,8 +58,8 @@ def adapt(
 
     Any number of epochs is one compiled program, which pictures share by size: canvases are padded
     to the least of ``herjax.tasks.task.CANVAS_SIDES`` that holds them. The host runs 8 epochs at a
-    time, with ``on_epoch`` one, with identical results. After Ctrl-C those that have begun go on to
-    their end, and what runs next waits for them.
+    time, with ``on_epoch`` one, with identical results. Ctrl-C waits for those that have begun, and
+    comes out, as any exception does, with the result so far as its attribute ``result``.
 
     Args:
       target: integer array [R, C], colours 0 .. 9.
@@ -71,8 +71,7 @@ def adapt(
       learner: what changes the weights in an epoch, see ``herjax.learning.learner``.
       on_epoch: called after each epoch with a copy of the state and the epoch's metrics. It stops
         the adaptation by raising ``StopIteration``: ``adapt`` then returns the result so far. (So
-        does ``scipy.optimize.minimize``.) Any other exception, Ctrl-C too, comes out of ``adapt``
-        with the result so far as its attribute ``result``. What it returns does not matter.
+        does ``scipy.optimize.minimize``.) What it returns does not matter.
 
     Raises:
       ValueError: if a picture is malformed or larger than the model's canvas, another argument is
@@ -94,18 +93,19 @@ def adapt(
         key, canvas = jax.random.key(seed), padded.target.shape
     state = call_kept(_start, pretrained.params, key, config=config, shape=canvas)
     epochs = CHUNK if on_epoch is None else 1
-    while state.running:
-        state = compiled_epochs(pretrained.model, state, padded, config, epochs, learner)
-        if on_epoch is not None:
-            copy, last = call_kept(_copy_and_last, state)
-            try:
-                on_epoch(copy, without_padding(jax.device_get(last), shape))
-            except StopIteration:
-                break
-            except BaseException as error:
-                _hand_over(error, state, config, pretrained, task)
-                raise
-    return make_result(state, config, pretrained, shape)._replace(task=task)
+    try:
+        while state.running:
+            state = compiled_epochs(pretrained.model, state, padded, config, epochs, learner)
+            if on_epoch is not None:
+                copy, last = call_kept(_copy_and_last, state)
+                try:
+                    on_epoch(copy, without_padding(jax.device_get(last), shape))
+                except StopIteration:
+                    break
+    except BaseException as error:
+        _hand_over(error, state, config, pretrained, task)
+        raise
+    return make_result(state, config, pretrained, task)
 
 
 def _hand_over(
@@ -115,18 +115,21 @@ def _hand_over(
     pretrained: Pretrained,
     task: Task,
 ) -> None:
-    """Give an exception of a callback the result so far, as its attribute ``result``."""
-    with contextlib.suppress(FloatingPointError):  # of an epoch that has no result
-        result = make_result(state, config, pretrained, task.target.shape)._replace(task=task)
+    """Give an exception the result so far, if there is one, as its attribute ``result``."""
+    # Of an epoch that has no result; of a state that was given to epochs that did not end.
+    with contextlib.suppress(FloatingPointError, RuntimeError):
+        if not state.epoch:
+            return
+        result = make_result(state, config, pretrained, task)
         error.result = result  # type: ignore[attr-defined]
         error.add_note("The result so far of herjax.adapt is the attribute `result` of this.")
 
 
 def adapt_population(
-    params: Pretrained | dict | str | os.PathLike | None,
     tasks: Sequence[Task | ArrayLike],
-    keys: Array,
+    seeds: Sequence[int] | Array,
     *,
+    params: Pretrained | dict | str | os.PathLike | None = None,
     config: AdaptConfig | None = None,
     learner: Learner = hindsight,
     mesh: Mesh | None = None,
@@ -134,7 +137,7 @@ def adapt_population(
     vectorize: bool | None = None,
     on_result: Callable[[int, Result], object] | None = None,
 ) -> list[Result]:
-    """Adapt one member for each pair of a task and a key.
+    """Adapt one member for each pair of a task and a seed.
 
     What has ended is not lost when the rest fails: once they run, any exception, Ctrl-C too, comes
     out with the results so far, by index, as its attribute ``results`` (dict). Those are the quick
@@ -142,10 +145,9 @@ def adapt_population(
     exception comes when all have ended.
 
     Args:
-      params: as for ``herjax.adapt``.
       tasks: M pictures as for ``make_task``, or tasks made by it; repeat one for several seeds.
-      keys: PRNG keys [M]; ``jax.random.key(seed)`` gives the member what ``adapt`` does.
-      config, learner: of all members, as for ``herjax.adapt``.
+      seeds: M integers as for ``herjax.adapt``, or PRNG keys [M].
+      params, config, learner: of all members, as for ``herjax.adapt``.
       mesh: its axis "data" splits the members, "model" the decoder; None: all devices on "data".
       slots: how many members are there at a time; 0: what suits the devices.
       vectorize: whether a device runs its members as one batch; None: not on CPUs.
@@ -155,7 +157,7 @@ def adapt_population(
       M results, in the order of the tasks.
 
     Raises:
-      ValueError: if there is not one key for each task, a picture is too large for the model,
+      ValueError: if there is not one seed for each task, a picture is too large for the model,
         the mesh has other axes, or all would take more memory than there is.
       FloatingPointError: if the losses of members are not finite, naming the first one.
     """
@@ -164,13 +166,9 @@ def adapt_population(
     check_integer("slots", slots, 0)
     if on_result is not None:
         check_function("on_result", on_result)
-    many = len(keys) if isinstance(keys, Array | np.ndarray) else "no array of"
-    tasks = list(tasks)
-    if len(tasks) != many:
-        raise ValueError(f"{len(tasks)} tasks and {many} keys: they must pair up")
-    if not (jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.shape[1:] == (2,)):
-        given = f"{keys.dtype}{[*keys.shape]}"
-        raise ValueError(f"keys must be PRNG keys [M], as of jax.random.split, got {given}")
+    tasks, keys = list(tasks), _keys_of(seeds)
+    if len(tasks) != len(keys):
+        raise ValueError(f"{len(tasks)} tasks and {len(keys)} seeds: they must pair up")
     decoder = load_decoder(params)
     made = [task if isinstance(task, Task) else make_task(task) for task in tasks]
     shapes = [task.target.shape for task in made]
@@ -190,6 +188,25 @@ def adapt_population(
         error.add_note(f"Its attribute `results` has {len(results)} of {len(made)} results.")
         raise
     return [results[index] for index in range(len(made))]
+
+
+def _keys_of(seeds: Sequence[int] | Array) -> Array:
+    """PRNG keys [M] of seeds, which may be keys already.
+
+    Raises:
+      ValueError: if they are neither.
+    """
+    if isinstance(seeds, Array | np.ndarray) and seeds.ndim:
+        if jnp.issubdtype(seeds.dtype, jax.dtypes.prng_key) and seeds.ndim == 1:
+            return seeds
+        if seeds.dtype == np.uint32 and seeds.shape[1:] == (2,):
+            return jnp.asarray(seeds)
+    if np.ndim(seeds) != 1:
+        given = f"shape {[*np.shape(seeds)]}"
+        raise ValueError(f"seeds must be integers [M] or PRNG keys [M], got {given}")
+    numbers = [check_integer("each of seeds", seed, 0, MAX_SEED) for seed in seeds]
+    with on_its_own():
+        return jax.vmap(jax.random.key)(np.array(numbers, np.uint32))
 
 
 def _results(
@@ -214,7 +231,7 @@ def _results(
                 except FloatingPointError as error:
                     failed[index] = str(error)
                 else:
-                    yield index, result._replace(task=tasks[index])
+                    yield index, result
     if failed:
         index, why = min(failed.items())
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""

@@ -148,7 +148,7 @@ def attempt(
 def picture_hash(picture: Array) -> Array:
     """64 bits of a canvas [R, C] as uint32 [2]: two sums of odd random multiples, mixed.
 
-    Two different pictures collide with a chance of about 2^-62.
+    Two different pictures collide with a chance of about 2^-50 or less.
     """
     cells = picture.reshape(-1).astype(jnp.uint32) + 1
     weights = np.random.default_rng(0).integers(2**32, size=(2, cells.size), dtype=np.uint32) | 1

@@ -33,10 +33,12 @@ class AdaptConfig:
 
     Attributes:
       programs: how many are sampled an epoch, at each temperature.
-      temperatures: of sampling, as many as there are numbers of programs.
-      min_distinct: share of different pictures under which the temperatures rise.
-      greedy: one program more an epoch, of the best token everywhere.
-      partners: whose draws each program is offered, at most all others; 0: plain HER.
+      temperatures: of sampling, one for each number of ``programs``.
+      min_distinct: after an epoch in which fewer than this share of the sampled programs draw
+        different pictures, the temperatures rise by a tenth.
+      greedy: also write one program an epoch of the best token everywhere.
+      partners: how many other programs' draws each program is offered, all if there are fewer; 0:
+        no recombination, plain HER.
       keep: how many of the best programs so far are recombined in every epoch.
       rewrite: each program to another of the same picture, a function such as
         ``canonical_program``: records int32 [N, 6], canvas [R, C], height and width to records.
@@ -109,11 +111,9 @@ class AdaptConfig:
             )
         if not 0 <= self.min_distinct <= 1:
             raise ValueError(f"min_distinct must be 0 .. 1, got {self.min_distinct}")
-        others = self.sampled + self.keep - 1
-        if self.partners > others:
+        if self.partners and not self.others:
             raise ValueError(
-                f"partners must be at most {others}, the other programs of an epoch and the kept"
-                f" ones, or 0 for none; got {self.partners}"
+                "partners must be 0: one program an epoch, and keep 0, leave no others"
             )
 
     def _check_learning(self) -> None:
@@ -148,6 +148,11 @@ class AdaptConfig:
     def sampled(self) -> int:
         """G, programs sampled an epoch."""
         return sum(self.programs) + self.greedy
+
+    @property
+    def others(self) -> int:
+        """The partners of each parent: no more than there are other parents."""
+        return min(self.partners, self.sampled + self.keep - 1)
 
     @property
     def kept(self) -> int:

@@ -160,7 +160,7 @@ def attempt_all(
     if config.partners:
         parents = jnp.concatenate([programs, state.kept[: config.kept]])
         limit = config.draw_limit(task)
-        children, offered = recombine(parents, task, config.partners, order_key, limit)
+        children, offered = recombine(parents, task, config.others, order_key, limit)
         programs = jnp.concatenate([parents, children])
         run += offered + len(children)
     pairs = in_hindsight(programs, task, config)

@@ -205,7 +205,7 @@ class Population:
         self.vectorize = platform != "cpu" if vectorize is None else vectorize
         shardings = state_shardings(self.mesh, pretrained.params)
         self.params = jax.device_put(pretrained.params, shardings)
-        self.shapes = [task.target.shape for task in tasks]
+        self._given, self.shapes = list(tasks), [task.target.shape for task in tasks]
         max_side = pretrained.model.config.max_side
         side = max(canvas_side(shape, max_side) for shape in self.shapes)
         padded = [pad_task(task, side) for task in tasks]
@@ -266,8 +266,8 @@ class Population:
         """
         if advance.ended is None:
             raise ValueError(f"member {advance.member} has not ended: epoch {advance.epoch}")
-        shape = self.shapes[advance.member]
-        return make_result(advance.ended, self.config, self.pretrained, shape)
+        task = self._given[advance.member]
+        return make_result(advance.ended, self.config, self.pretrained, task)
 
     def like(self, members: Sequence[int]) -> AdaptState:
         """Shapes and shardings of a saved state with these members in its slots."""

@@ -13,13 +13,14 @@ Letters: P parents, N draws, D = partners * N offers to a parent, R rows, C colu
 cells.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from herjax.dsl.executor import OUTSIDE, draw_count, draw_masks, prune
 from herjax.dsl.ops import COLOUR, END, RECORD_SIZE
+from herjax.runtime.config import check_integer
 from herjax.runtime.jax_settings import as_written
 from herjax.tasks.task import Task
 
@@ -47,7 +48,7 @@ def lay(right: Array, mask: Array, hit: Array) -> Array:
 
 @as_written()
 def recombine(
-    programs: Array, task: Task, partners: int, key: Array, limit: Array | None = None
+    programs: Array | np.ndarray, task: Task, partners: int, key: Array, limit: Array | None = None
 ) -> tuple[Array, Array]:
     """One child of each parent, at least as right as it.
 
@@ -58,15 +59,21 @@ def recombine(
     Args:
       programs: records int32 [P, N, 6] of the parents.
       task: unbatched, canvases [R, C].
-      partners: of each parent, 1 .. P - 1. Static.
+      partners: of each parent, 1 .. P - 1; static.
       key: PRNG key, of the order.
       limit: int32 [], the most draws of a child of a shorter parent; N if None.
 
     Returns:
       Records int32 [P, N, 6], child i of parent i, and how often the reward was asked for,
       int32 []: once an offer, and once for each draw that might be taken away.
+
+    Raises:
+      ValueError: for programs of another shape, or so many partners.
     """
-    chex.assert_shape(programs, (None, None, RECORD_SIZE))
+    if np.ndim(programs) != 3 or np.shape(programs)[-1] != RECORD_SIZE:
+        raise ValueError(f"programs must be [P, N, {RECORD_SIZE}], got {[*np.shape(programs)]}")
+    programs = jnp.asarray(programs)
+    partners = check_integer("partners", partners, 1, len(programs) - 1)
     order = jax.random.permutation(key, len(programs))
     ring = programs[order]
     masks = jax.vmap(lambda program: draw_masks(program, *task.target.shape))(ring)

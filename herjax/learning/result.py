@@ -61,9 +61,9 @@ def without_padding(metrics: EpochMetrics, shape: tuple[int, ...]) -> EpochMetri
 
 
 def make_result(
-    state: AdaptState, config: AdaptConfig, pretrained: Pretrained, shape: tuple[int, ...]
+    state: AdaptState, config: AdaptConfig, pretrained: Pretrained, task: Task
 ) -> Result:
-    """The result of an adaptation that has ended, to a picture of ``shape`` (R, C).
+    """The result of an adaptation that has ended, to a task without padding.
 
     Raises:
       FloatingPointError: if it ended because the loss was not finite.
@@ -80,7 +80,8 @@ def make_result(
     return Result(
         solved=bool(history.solved[epochs - 1]),
         program=program[: np.sum(program[:, OP] != END)],
-        history=[epoch_metrics(history, epoch, shape) for epoch in range(epochs)],
+        history=[epoch_metrics(history, epoch, task.target.shape) for epoch in range(epochs)],
         adapted=Pretrained(pretrained.model, state.train.params, info),
+        task=task,
         config=config,
     )

@@ -70,7 +70,7 @@ def hindsight_bytes(config: AdaptConfig, cells: int) -> int:
     """Of what programs paint, who takes whose draws, and which pictures are the same."""
     draws, programs = config.draws(cells), config.programs_an_epoch
     painted = programs * draws * (cells + draws)
-    offers = 2 * FLOAT * config.partners * draws * (config.sampled + config.kept)
+    offers = 2 * FLOAT * config.others * draws * (config.sampled + config.kept)
     kept = RECENT_XLA or jax.default_backend() != "cpu"  # while compared with what is remembered
     compared = programs * (kept * programs * config.max_epochs + 2 * programs)
     return painted + offers + compared
@@ -109,9 +109,11 @@ def available_bytes() -> int | None:
     for line in _lines("/proc/meminfo"):
         if line.startswith("MemAvailable:"):
             found.append(1024 * int(line.split()[1]))
-    limit, used = (_lines(f"/sys/fs/cgroup/memory.{n}") for n in ("max", "current"))
+    limit, used, kinds = (_lines(f"/sys/fs/cgroup/memory.{n}") for n in ("max", "current", "stat"))
     if limit and used and limit[0].isdecimal():
-        found.append(max(int(limit[0]) - int(used[0]), 0))
+        # Files that were read count as used, until another needs their place.
+        files = [int(line.split()[1]) for line in kinds if line.startswith("inactive_file ")]
+        found.append(max(int(limit[0]) - int(used[0]) + sum(files), 0))
     if not found and hasattr(os, "sysconf"):
         found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     return min(found, default=None)

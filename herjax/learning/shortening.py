@@ -104,7 +104,8 @@ def shorten(
       epochs: of the search; with 0 the program is written in canonical form, and that is all.
       seed: of everything random, 0 .. 2**32 - 1.
       on_epoch: called after each epoch with its number, from 1, and the draws of the shortest
-        program so far. What it raises comes out of ``shorten``.
+        program so far. It stops the search by raising ``StopIteration``; whatever else it raises
+        comes out of ``shorten``.
 
     Raises:
       ValueError: if the program does not draw the target, or another argument is of the wrong kind
@@ -129,7 +130,10 @@ def shorten(
         best = found if len(found) < len(best) else best
         draws.append(len(best))
         if on_epoch is not None:
-            on_epoch(epoch, len(best))
+            try:
+                on_epoch(epoch, len(best))
+            except StopIteration:
+                break
     return Shortened(best, draws)
 
 

@@ -24,17 +24,16 @@ _NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a s
 def check_types(config: Any) -> None:
     """Check that every field of a dataclass holds what its annotation says.
 
-    Numbers of NumPy become Python's, which can be written as JSON.
+    Numbers of NumPy become Python's, which can be written as JSON, lists tuples, and a number where
+    there should be several a tuple of it.
 
     Raises:
       ValueError: naming the field, what is allowed, and the value.
     """
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if isinstance(value, np.generic):
-            value = value.item()
-            object.__setattr__(config, field.name, value)  # it may be frozen
         kind: Any = field.type  # a string only with annotations from __future__
+        value = _plain(getattr(config, field.name), typing.get_origin(kind) is tuple)
+        object.__setattr__(config, field.name, value)  # it may be frozen
         element = typing.get_args(kind)[:1]
         if typing.get_origin(kind) is tuple:
             good = type(value) is tuple and all(_is(part, element[0]) for part in value)
@@ -48,6 +47,15 @@ def check_types(config: Any) -> None:
         for number in value if type(value) is tuple else (value,):
             if type(number) is int and abs(number) > MOST:
                 raise ValueError(f"{field.name} must be at most {MOST}, got {told(number)}")
+
+
+def _plain(value: Any, several: bool) -> Any:
+    """Without NumPy; a tuple where there may be ``several``."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if several:
+        parts = (value,) if type(value) in (int, float) else value
+        return tuple(_plain(p, False) for p in parts) if type(parts) in (tuple, list) else parts
+    return value
 
 
 def _is(value: Any, kind: type) -> bool:

@@ -62,14 +62,23 @@ def default_folder() -> pathlib.Path:
     return caches / "herjax"
 
 
-def keep_in(folder: str | os.PathLike | None) -> None:
-    """Keep programs in this folder from now on, which is made if need be; None: in none.
+def keep_programs(folder: str | os.PathLike | None = None) -> None:
+    """Keep what is compiled for the processes after this one, as the commands do.
 
-    Without it they are kept in that of JAX's persistent cache, if there is one.
+    Args:
+      folder: for you alone, since what it holds is run; ``~/.cache/herjax`` if None.
 
     Raises:
-      ValueError: if others may write into it.
-      OSError: if it cannot be made.
+      ValueError, OSError, RuntimeError: if others may write into it, it cannot be made, or there is
+        no home to make it in.
+    """
+    keep_in(default_folder() if folder is None else folder)
+
+
+def keep_in(folder: str | os.PathLike | None) -> None:
+    """As ``keep_programs``, but None is none.
+
+    Then they are kept in that of JAX's persistent cache, if there is one.
     """
     global _folder
     _folder = None if folder is None else _private(folder)

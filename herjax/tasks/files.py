@@ -14,7 +14,7 @@ from herjax.dsl.ops import COLOURS
 from herjax.runtime.config import check_integer, did_you_mean, told
 from herjax.runtime.files import parse_json, read_bounded
 from herjax.tasks.images import MAX_BYTES, read_image
-from herjax.tasks.suite import Picture, from_runs, is_emoji
+from herjax.tasks.suite import Picture, emoji_picture, from_runs, is_emoji
 from herjax.tasks.task import CANVAS_SIDES, check_grid
 
 MAX_SIDE = 32  # cells
@@ -60,16 +60,18 @@ def load_picture(
     Args:
       path: ``file.json`` (a grid, or an ARC task), ``file.json#train.0.output`` (a grid of an ARC
         task; the first output if not said), ``arc1:007bbfb7`` or ``arc2:...`` (a public ARC task,
-        with ``#`` likewise; needs ``pip install herjax[arc]``), ``file.png`` or ``file.gif``,
-        ``file.npy`` (as of ``numpy.save``), ``-`` (standard input) or any other file with rows of
-        digits. Regular files alone: no devices, no pipes.
-      background: colour of the input, and of cells that are transparent. If None, 0 for an image
-        with such cells, else the most common one of the picture.
+        with ``#`` likewise; needs ``pip install herjax[arc]``), ``emoji:rocket`` (one of a
+        hundred; ``emoji16:...``), ``file.png`` or ``file.gif``, ``file.npy`` (as of
+        ``numpy.save``), ``-`` (standard input) or any other file with rows of digits. Regular files
+        alone: no devices, no pipes.
+      background: colour of a blank input, and of cells that are transparent. If None, 0 for an
+        image with such cells, else the most common one of the picture.
       cell_size: pixels a cell, of images; the pixel in the middle counts. If None, 1; but of an
         image that is larger than ``max_side`` and made of squares of one colour, their side.
       max_side: the most rows and columns, cells, as many as ``base`` can draw by default.
-      input: what it is drawn on: "blank", a canvas of the colour ``background``; "task", of an
-        output in an ARC task its input; or another file, named like ``path``.
+      input: what it is drawn on, and what transparent cells show: "blank", a canvas of the colour
+        ``background``; "task", of an output in an ARC task its input; or another file, named like
+        ``path``.
 
     Raises:
       ValueError: if the file does not hold such a picture: one with a side above ``max_side``, an
@@ -104,14 +106,18 @@ def read_picture(
     max_side = check_integer("max_side", max_side, 1)
     if not isinstance(input, str | os.PathLike):
         raise ValueError(f"input must be blank, task, or a path, got {told(input)}")
-    target, has_holes, lost = _read_grid(os.fspath(path), cell_size, max_side, background or 0)
+    hole = background or 0 if input == BLANK else None
+    target, holes, lost = _read_grid(os.fspath(path), cell_size, max_side, hole)
     if input == BLANK:
-        return over_blank(target, 0 if has_holes and background is None else background), lost
+        if background is None and (holes.any() or is_emoji(os.fspath(path))):
+            background = 0
+        return over_blank(target, background), lost
     if background is not None:
         raise ValueError(f"background is the colour of a blank input, not of {told(input)}")
     beneath = _input_of(os.fspath(path)) if input == OF_TASK else os.fspath(input)
     below, _, lost_below = _read_grid(beneath, cell_size, max_side, 0)
-    return over(target, below, beneath), "; ".join(filter(None, (lost, lost_below)))
+    picture = over(target, below, beneath, holes)
+    return picture, "; ".join(filter(None, (lost, lost_below)))
 
 
 def _input_of(path: str) -> str:
@@ -125,11 +131,11 @@ def _input_of(path: str) -> str:
 
 
 def _read_grid(
-    path: str, cell_size: int | None, max_side: int, background: int
-) -> tuple[np.ndarray, bool, str]:
-    """A grid int8 [R, C] from a file; whether cells of it were transparent; and what was lost."""
+    path: str, cell_size: int | None, max_side: int, hole: int | None
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """A grid int8 [R, C] from a file; which cells were transparent: bool [R, C]; what was lost."""
     name, part = _split(path)
-    has_holes, lost = False, ""
+    holes, lost = np.zeros((), bool), ""
     suffix = pathlib.Path(name).suffix.lower()
     grid: object
     if name.split(":")[0] in ARC_VERSIONS:
@@ -139,10 +145,12 @@ def _read_grid(
         if isinstance(content, dict) or part:
             content = _part(content, part or DEFAULT_PART, name)
         grid = content
+    elif is_emoji(name):
+        grid = emoji_picture(name)[1].target
     elif part:
         raise ValueError(f"{name} is not .json: it has no part {told(part)}")
     elif suffix in IMAGES:
-        grid, has_holes, lost = read_image(name, cell_size, max_side, background)
+        grid, holes, lost = read_image(name, cell_size, max_side, hole)
     elif suffix == ".npy":
         grid = _array(read_bounded(name, MAX_BYTES), name)
     elif suffix in OTHER_IMAGES:
@@ -151,7 +159,7 @@ def _read_grid(
         text = _standard_input() if name == "-" else read_bounded(name, MAX_TEXT)
         grid = _text(text, name, max_side)
     grid = _checked(grid, name, max_side)
-    return grid, has_holes, f"{name}: {lost}" if lost else ""
+    return grid, holes, f"{name}: {lost}" if lost else ""
 
 
 def over_blank(target: np.ndarray, background: int | None = None) -> Picture:
@@ -161,8 +169,10 @@ def over_blank(target: np.ndarray, background: int | None = None) -> Picture:
     return from_runs(target, background)
 
 
-def over(target: np.ndarray, input: np.ndarray, name: str) -> Picture:
-    """The picture drawn on an input of that name.
+def over(
+    target: np.ndarray, input: np.ndarray, name: str, holes: np.ndarray | None = None
+) -> Picture:
+    """The picture drawn on an input of that name, which shows in its ``holes`` (bool [R, C]).
 
     Raises:
       ValueError: if the input has another shape.
@@ -170,7 +180,7 @@ def over(target: np.ndarray, input: np.ndarray, name: str) -> Picture:
     if input.shape != target.shape:
         shapes = ["x".join(map(str, grid.shape)) for grid in (input, target)]
         raise ValueError(f"the input {name} is {shapes[0]}, its picture {shapes[1]}: not equal")
-    return from_runs(target, input)
+    return from_runs(target if holes is None else np.where(holes, input, target), input)
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -22,11 +22,11 @@ class Cells(NamedTuple):
     """An image, cell by cell."""
 
     grid: np.ndarray  # int [R, C], colours 0 .. 9
-    has_holes: bool  # were cells transparent?
+    holes: np.ndarray  # bool [R, C], which cells are transparent
     lost: str  # what is not as in the file, in one line; empty if all is
 
 
-def read_image(name: str, cell_size: int | None, max_side: int, hole: int = 0) -> Cells:
+def read_image(name: str, cell_size: int | None, max_side: int, hole: int | None = 0) -> Cells:
     """A PNG or GIF, each cell in the colour that looks most like it.
 
     Args:
@@ -34,7 +34,7 @@ def read_image(name: str, cell_size: int | None, max_side: int, hole: int = 0) -
       cell_size: pixels a cell, of which the one in the middle counts. None: 1, but the most that
         changes nothing if there are more than ``max_side`` pixels.
       max_side: the most rows and columns, cells.
-      hole: colour of transparent cells.
+      hole: colour of transparent cells; None: that of the input, for now 0.
 
     Raises:
       ValueError: if it is no such image, too large, or transparent all over.
@@ -69,7 +69,7 @@ def read_image(name: str, cell_size: int | None, max_side: int, hole: int = 0) -
             f"{width}x{height} pixels were read as {cells[0]}x{cells[1]} cells of {size}",
             *lost,
         ]
-    return Cells(grid, bool((pixels[..., 3] < OPAQUE).any()), "; ".join(lost))
+    return Cells(grid, pixels[..., 3] < OPAQUE, "; ".join(lost))
 
 
 def _scale_transparency(image: Image.Image) -> None:
@@ -140,7 +140,7 @@ def blown_up_by(pixels: np.ndarray) -> int:
     return side
 
 
-def _quantised(pixels: np.ndarray, name: str, hole: int) -> tuple[np.ndarray, list[str]]:
+def _quantised(pixels: np.ndarray, name: str, hole: int | None) -> tuple[np.ndarray, list[str]]:
     """The colours [R, C] that look most like pixels [R, C, 4] in RGBA, and what was lost.
 
     Raises:
@@ -151,7 +151,7 @@ def _quantised(pixels: np.ndarray, name: str, hole: int) -> tuple[np.ndarray, li
     if not opaque.any():
         raise ValueError(f"{name} is transparent all over: there is nothing to draw")
     distances = colour_distances(rgb)
-    grid = np.where(opaque, distances.argmin(axis=-1), hole)
+    grid = np.where(opaque, distances.argmin(axis=-1), hole or 0)
     off, lost = distances.min(axis=-1)[opaque], []
     if off.max() >= VISIBLE:
         counts = [len(np.unique(cells[opaque], axis=0)) for cells in (rgb, grid[..., None])]
@@ -160,7 +160,8 @@ def _quantised(pixels: np.ndarray, name: str, hole: int) -> tuple[np.ndarray, li
             f" {off.max():.1f} at most (CIEDE2000)"
         )
     if holes := int((~opaque).sum()):
-        lost.append(f"{holes} transparent cells became the background, colour {hole}")
+        become = "show the input" if hole is None else f"became the background, colour {hole}"
+        lost.append(f"{holes} transparent cells {become}")
     if veiled := int((opaque & (alpha < 255)).sum()):
         lost.append(f"{veiled} half transparent ones became opaque")
     return grid, lost

@@ -32,7 +32,7 @@ def pixel_accuracy(picture: Array | np.ndarray, target: Array | np.ndarray) -> A
     inside = target != OUTSIDE
     right, cells = jnp.sum((picture == target) & inside, axis=(-2, -1)), jnp.sum(inside)
     # XLA may multiply by the reciprocal: 121 * (1 / 121) is not 1 in float32.
-    return jnp.where(right == cells, 1.0, right / cells)
+    return jnp.where(right == cells, 1.0, right / cells).astype(jnp.float32)
 
 
 def least_draws(target: np.ndarray, canvas: np.ndarray, ops: int = SOURCE_OPS) -> int:

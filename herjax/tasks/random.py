@@ -94,17 +94,25 @@ def random_task(
 
     Args:
       key: PRNG key.
-      sizes: int [S, 2], the (height, width) pairs to choose from, uniformly.
+      sizes: int [S, 2], the (height, width) pairs to choose from, uniformly, whatever sides
+        ``config`` has.
       config: the distribution.
       shape: (R, C) of the canvas arrays; config.max_side square if None.
 
     Returns:
       The task, canvases [R, C], and records [max_draws, 6].
+
+    Raises:
+      ValueError: if a size that is known when this is traced is less than 1x1 or above ``shape``.
     """
+    shape = shape or (config.max_side, config.max_side)
+    if not isinstance(sizes, jax.core.Tracer):
+        found = np.asarray(sizes)
+        if found.ndim != 2 or np.any((found < 1) | (found > shape)):
+            raise ValueError(f"sizes must be [S, 2], from 1x1 to {shape[0]}x{shape[1]}")
     size_key, program_key = jax.random.split(key)
     sizes = jnp.asarray(sizes, jnp.int32)
     height, width = sizes[jax.random.randint(size_key, (), 0, len(sizes))]
-    shape = shape or (config.max_side, config.max_side)
     return _task_of_size(program_key, height, width, config, shape)
 
 
@@ -136,6 +144,9 @@ def _task_of_size(
         colour = jax.random.randint(colour_key, (), 0, COLOURS)
         canvas = jnp.where(mask, colour, OUTSIDE).astype(jnp.int8)
         if config.drawn_inputs:
+            # The same keys as two inside of ``draw``, as JAX makes them: its number of draws and
+            # whether the input is drawn on depend on one another, by no more than can be measured.
+            # Another split would be another distribution than that of the shipped models.
             input_key, drawn_key = jax.random.split(jax.random.fold_in(draws_key, 0))
             under = draw(input_key)
             drawn = jax.random.bernoulli(drawn_key, config.drawn_inputs)

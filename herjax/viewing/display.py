@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from herjax.dsl.ops import SOURCE_OPS
 from herjax.learning.config import AdaptConfig
 from herjax.learning.result import Result
 from herjax.runtime.files import write_atomically
@@ -105,7 +104,7 @@ def report(result: Result, *, title: str = "herjax: an adaptation") -> Report:
         sampled=config.sampled,
         kept=config.kept,
         limit=config.draws(result.task.target.size),
-        ops=result.adapted.model.config.ops if result.adapted else SOURCE_OPS,
+        ops=result.adapted.model.config.ops,
     )
     return Report(page, title, result.solved, len(result.history))
 

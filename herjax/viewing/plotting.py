@@ -1,4 +1,4 @@
-"""Figures. Never imports jax."""
+"""Figures, in NumPy and Pillow."""
 
 import io
 import math

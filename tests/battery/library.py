@@ -143,7 +143,7 @@ CONFIG = [
     ({"greedy": 1}, "greedy must be True or False, got 1"),
     ({"greedy": None}, "greedy must be True or False"),
     ({"partners": -1}, "partners must be 0 or more"),
-    ({"partners": 16}, "partners must be at most 15"),
+    ({"programs": (1,), "keep": 0}, "partners must be 0: one program an epoch"),
     ({"partners": 1.0}, "partners must be an integer"),
     ({"keep": -1}, "keep must be 0 or more"),
     ({"keep": 2.0}, "keep must be an integer"),
@@ -250,8 +250,8 @@ CASES = [
     case("a model by number", _with(herjax.load_pretrained, name=3), "a model is a name or a"),
     case("a model of None", _with(herjax.load_pretrained, name=None), "a model is a name or a"),
     case(
-        "tasks without keys",
-        lambda: herjax.adapt_population(None, [herjax.make_task(GRID)], []),
+        "tasks without seeds",
+        lambda: herjax.adapt_population([herjax.make_task(GRID)], []),
         "they must pair up",
     ),
     case(
@@ -261,7 +261,7 @@ CASES = [
     ),
     case(
         "pictures of a population, one of no rows",
-        lambda: herjax.adapt_population(None, [GRID, "chick"], jax.random.split(jax.random.key(0))),
+        lambda: herjax.adapt_population([GRID, "chick"], [0, 1]),
         "target does not hold a grid",
     ),
     Case("seeds of every kind of integer", AREA, _seeds),

@@ -119,7 +119,7 @@ def weights():
     path = pathlib.Path(tempfile.mkdtemp(prefix="herjax-battery-"))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     tiny = untrained(layers=2, program_layers=1)
-    herjax.save_weights(path / "tiny", tiny.model.config, tiny.params, {"held_out": None})
+    herjax.save_weights(path / "tiny", tiny._replace(info={"held_out": None}))
     return path / "tiny"
 
 
