@@ -115,7 +115,7 @@ class LogRank(NamedTuple):
 
     Attributes:
       z: above 0 if the first sample is the faster; its square is the chi-square.
-      p: of both sides.
+      p: two-sided.
     """
 
     z: float

@@ -25,7 +25,7 @@ from herjax.learning.population import CHUNK, Population, by_canvas
 from herjax.learning.presets import PretrainConfig
 from herjax.learning.pretraining import evaluate, init_params
 from herjax.learning.result import Result
-from herjax.runtime import program_cache, records
+from herjax.runtime import processes, program_cache, records
 from herjax.runtime.sharding import make_mesh
 from herjax.tasks.random import TaskConfig
 from herjax.tasks.suite import Picture, pictures, tuning_pictures
@@ -138,8 +138,12 @@ class Study:
         for job in jobs:
             if job in known:
                 line = known[job] | {"table": table.name, "row": row.name}
-                cli.append_line(self.folder / f"{table.name}.jsonl", line)
+                self._append(table, line)
         return [job for job in jobs if job not in known]
+
+    def _append(self, table: Table, line: dict[str, Any]) -> None:
+        if processes.is_first():
+            records.append(self.folder / f"{table.name}.jsonl", line)
 
     def _make_row(self, table: Table, row: Row, block: Block, jobs: list[tuple[str, int]]) -> None:
         config = self.settled(row, block)
@@ -162,7 +166,7 @@ class Study:
                     **self.about,
                     "date": datetime.date.today().isoformat(),
                 }
-                cli.append_line(self.folder / f"{table.name}.jsonl", line)
+                self._append(table, line)
             different = len({picture for picture, _ in mine})
             self.say(f"{table.name}: {row.name}: {len(mine)} runs of {different} pictures")
             program_cache.clear()

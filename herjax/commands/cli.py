@@ -174,12 +174,6 @@ def _flat(values: object, prefix: str = "") -> dict:
     return {name: value for part in parts for name, value in part.items()}
 
 
-def append_line(path: pathlib.Path, values: dict) -> None:
-    """Append one line to a JSON-lines file, on the first process."""
-    if processes.is_first():
-        records.append(path, values)
-
-
 def processors() -> int:
     """Those that this process may run on."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

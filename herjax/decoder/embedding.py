@@ -42,8 +42,8 @@ class ModelConfig:
       mlp_ratio: hidden width of the MLP, in widths.
       max_side: largest height and width of a canvas, cells.
       ops: the drawing calls it knows: the first so many of the table.
-      dtype: of the products of dense layers, and of hidden states but on CPUs: or "bfloat16", for
-        accelerators and for CPUs that multiply it faster.
+      dtype: "float32", or "bfloat16" for accelerators and for CPUs that multiply it faster: of the
+        products of dense layers and, on accelerators alone, of hidden states.
     """
 
     width: int = 128

@@ -68,7 +68,8 @@ def adapt(
         ``load_pretrained`` takes, or parameters of the shape of ``base``; None: ``base``.
       seed: of everything random, 0 .. 2**32 - 1.
       config: default settings if None.
-      learner: what changes the weights in an epoch, see ``herjax.learning.learner``.
+      learner: what changes the weights in an epoch, see ``herjax.learning.learner``. Make it once:
+        each new function, ``functools.partial`` too, is compiled anew.
       on_epoch: called after each epoch with a copy of the state and the epoch's metrics. It stops
         the adaptation by raising ``StopIteration``: ``adapt`` then returns the result so far. (So
         does ``scipy.optimize.minimize``.) What it returns does not matter.

@@ -112,9 +112,7 @@ class AdaptConfig:
         if not 0 <= self.min_distinct <= 1:
             raise ValueError(f"min_distinct must be 0 .. 1, got {self.min_distinct}")
         if self.partners and not self.others:
-            raise ValueError(
-                "partners must be 0: one program an epoch, and keep 0, leave no others"
-            )
+            raise ValueError("partners must be 0: one program an epoch and keep 0 leave no others")
 
     def _check_learning(self) -> None:
         if not 0 <= self.learning_rate < math.inf:

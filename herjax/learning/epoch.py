@@ -53,8 +53,8 @@ class EpochMetrics:
     JAX arrays while an adaptation runs, NumPy arrays in all that is handed out.
 
     Attributes:
-      program: int8 records [A, N, 6] of every program, canonical; empty for kept ones that are not
-        there yet.
+      program: int8 records [A, N, 6] of every program, rewritten, by default canonical; empty for
+        kept ones that are not there yet.
       accuracy: float32 [A], of each.
       best_picture: int8 [R, C], what the best program of this epoch draws.
       run: int32 [], programs whose reward was asked for, offers of recombination included.
@@ -114,7 +114,14 @@ class AdaptState:
 def init_adaptation(
     params: dict[str, Any], config: AdaptConfig, key: Array, shape: tuple[int, ...]
 ) -> AdaptState:
-    """The state before the first epoch, for a canvas of ``shape`` (R, C)."""
+    """The state before the first epoch, for a canvas of ``shape`` (R, C).
+
+    Args:
+      params: of the decoder to start from; they are copied.
+      config: static.
+      key: PRNG key, of everything random.
+      shape: static.
+    """
     epochs, programs = config.max_epochs, config.programs_an_epoch
     draws = config.draws(math.prod(shape))
     history = EpochMetrics(
@@ -300,7 +307,10 @@ def adapt_epochs(
     epochs: Array | int,
     learner: Learner = hindsight,
 ) -> AdaptState:
-    """At most ``epochs`` further epochs, fewer if the adaptation ends before."""
+    """At most ``epochs`` (int32 []) further ones, fewer if the adaptation ends before.
+
+    The other arguments are those of ``adapt_epoch``.
+    """
     until = state.epoch + epochs
     return jax.lax.while_loop(
         lambda state: state.running & (state.epoch < until),

@@ -22,7 +22,7 @@ class PretrainConfig:
       model: shape of the decoder.
       tasks: distribution of the random tasks.
       size_limits: largest area of a bucket, cells.
-      size_shares: of the steps, a bucket each; empty: as many as it has of all sizes.
+      size_shares: of the steps, one for each bucket; empty: in proportion to its number of sizes.
       batch_size: programs a step.
       microbatch: programs at a time on each device; 0: at most 8 on a CPU, fewer of large canvases,
         else 128.
@@ -35,7 +35,7 @@ class PretrainConfig:
       log_every: steps between two lines of metrics.
       checkpoint_every: steps between two checkpoints.
       eval_every: steps between two evaluations.
-      eval_tasks: held-out tasks on the way, a multiple of 64 for exact shares.
+      eval_tasks: held-out tasks on the way; a multiple of the number of sizes for exact shares.
       final_eval_tasks: held-out tasks at the end.
       snapshots: steps whose weights are kept.
     """

@@ -61,7 +61,7 @@ def recombine(
       task: unbatched, canvases [R, C].
       partners: of each parent, 1 .. P - 1; static.
       key: PRNG key, of the order.
-      limit: int32 [], the most draws of a child of a shorter parent; N if None.
+      limit: int32 [], a parent takes draws while it has fewer; N if None.
 
     Returns:
       Records int32 [P, N, 6], child i of parent i, and how often the reward was asked for,

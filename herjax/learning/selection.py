@@ -48,32 +48,35 @@ def _earlier(draws: Array) -> Array:
 
 
 def select_all(accuracy: Array, candidate: Array, count: int) -> Array:
-    """Every candidate, however many there are."""
+    """Every candidate (bool [A]), however many there are: bool [A]."""
     return candidate
 
 
 def select_best(accuracy: Array, candidate: Array, count: int) -> Array:
-    """The ``count`` candidates nearest to the target (CodeIt, SOAR "greedy")."""
+    """The ``count`` candidates (bool [A]) of highest accuracy (float32 [A]): bool [A].
+
+    CodeIt's choice, and SOAR's "greedy" (2025).
+    """
     rank = jnp.argsort(jnp.argsort(jnp.where(candidate, -accuracy, jnp.inf), stable=True))
     return candidate & (rank < count)
 
 
 def select_diverse(accuracy: Array, candidate: Array, count: int) -> Array:
-    """Half ``count`` best and half worst candidates (SOAR "greedy-diverse", 2025)."""
+    """Half ``count`` best and half worst candidates (SOAR "greedy-diverse", 2025): bool [A]."""
     best = select_best(accuracy, candidate, (count + 1) // 2)
     return best | select_best(-accuracy, candidate & ~best, count // 2)
 
 
 def order_sorted(key: Array, accuracy: Array) -> Array:
-    """Ascending accuracy, the best last."""
+    """Ranks float32 [A] by accuracy [A], the best last."""
     return accuracy
 
 
 def order_shuffled(key: Array, accuracy: Array) -> Array:
-    """A random order, free of the reward."""
+    """Random ranks float32 [A], free of the accuracy [A]."""
     return jax.random.uniform(key, accuracy.shape)
 
 
 def order_reversed(key: Array, accuracy: Array) -> Array:
-    """Descending accuracy, the best first."""
+    """Ranks float32 [A] by accuracy [A], the best first."""
     return -accuracy

@@ -94,8 +94,8 @@ def shorten(
     """Look for a program of fewer draws for a picture that a program draws already.
 
     It is a search: no decoder takes part. An epoch makes 32,000 offers of two draws: lines and
-    rectangles, and draws that the program has already, moved. Of another call that it does not
-    have, such as an outline, none is offered.
+    rectangles, and draws that the program has already, moved. Another call, such as an outline, is
+    offered only if the program has it.
 
     Args:
       program: integer records [N, 6] that draw the target, such as ``Result.program``.

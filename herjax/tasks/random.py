@@ -55,7 +55,7 @@ class TaskConfig:
       max_side: largest height and width of a canvas, cells.
       max_draws: of a program, before those without effect are removed.
       ops: the drawing calls used, the first so many of the table.
-      drawn_inputs: share of the tasks whose input a random program has drawn, of 1; else blank.
+      drawn_inputs: share of the tasks, 0 .. 1, whose input a random program has painted.
       program: draws a program, a function such as ``random_program``: of a key, height and width
         (int32 []), max_draws and ops, to integer records [max_draws, 6], END where there are fewer.
     """

@@ -45,6 +45,10 @@ class Picture(NamedTuple):
     target: np.ndarray
     program: np.ndarray
 
+    def __repr__(self) -> str:  # that of a tuple tells every cell
+        rows, cols = self.target.shape
+        return f"Picture({rows}x{cols}, {len(self.program)} draws)"
+
 
 def pictures() -> dict[str, Picture]:
     """Every named picture: 9-vertical-lines, 9-squares, overlapping-squares, n-squares, chick."""
