@@ -7,7 +7,9 @@ VENV ?= .venv
 WORKERS = --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: run test coverage lint wheel-test
+OLD = "herjax needs Python 3.11 or newer: make run PYTHON=python3.12, say"
 $(VENV)/installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit($(OLD))'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet --editable .

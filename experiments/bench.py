@@ -43,6 +43,7 @@ from herjax.learning.recombination import recombine
 from herjax.runtime import program_cache
 from herjax.runtime.config import did_you_mean, told
 from herjax.runtime.files import write_atomically
+from herjax.runtime.machine import processors
 from herjax.runtime.sharding import over_data, replicated
 from herjax.runtime.xla_flags import HOURS, compiler_options
 from herjax.tasks.random import random_program, size_buckets
@@ -343,7 +344,7 @@ def main(_):
         if stage not in STAGES:
             near = did_you_mean(stage, STAGES)
             raise ValueError(f"--only must be of {', '.join(STAGES)}; got {told(stage)}{near}")
-    cli.use_devices(cpu_devices=cli.processors())
+    cli.use_devices(cpu_devices=processors())
     folder = pathlib.Path(WORKDIR.value)
     pretrained = herjax.load_pretrained(CHECKPOINT.value).computing_in(DTYPE.value)
     cli.claim(

@@ -10,8 +10,8 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "herjax"
 ORDER = {
     "dsl": "ops drawing executor canonical grammar source",
     "runtime": (
-        "xla_flags files config jax_settings threefry processes sharding devices compiled lock"
-        " checkpoint records program_cache"
+        "xla_flags files config jax_settings threefry processes machine sharding devices compiled"
+        " lock checkpoint records program_cache"
     ),
     ".": "_version stats",
     "tasks": "task palette metrics suite images files random augmentation",

@@ -231,7 +231,7 @@ def test_events_that_a_full_disk_refuses_come_with_the_next_ones(population, tmp
 def test_without_its_package_one_line_says_which_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     monkeypatch.setattr(events, "TENSORBOARD", types.SimpleNamespace(value=True))
-    with pytest.raises(ValueError, match=r"pip install herjax\[tensorboard\]") as told:
+    with pytest.raises(ValueError, match=r"pip install 'herjax\[tensorboard\]'") as told:
         events.require_tensorboard()
     assert len(str(told.value).splitlines()) == 1
     monkeypatch.setattr(events, "TENSORBOARD", types.SimpleNamespace(value=False))

@@ -229,4 +229,4 @@ def test_without_matplotlib_the_study_says_what_it_needs(tmp_path):
     process = start("study", *arguments, environment=environment)
     _, err = process.communicate(timeout=100)
     assert process.returncode == 2
-    assert err == "error: the study needs Matplotlib: pip install herjax[study]\n"
+    assert err == "error: the study needs Matplotlib: pip install 'herjax[study]'\n"

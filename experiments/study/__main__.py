@@ -13,6 +13,7 @@ from experiments.study.tables import SCALES, Table, tables
 from herjax.commands import cli
 from herjax.runtime.config import did_you_mean
 from herjax.runtime.lock import Lock
+from herjax.runtime.machine import processors
 
 TABLE = flags.DEFINE_string("table", "all", "With commas: names of tables; or all.")
 SCALE = flags.DEFINE_enum(
@@ -43,7 +44,7 @@ def main(_):
         if name not in known:
             near = did_you_mean(name, known)
             raise ValueError(f"no table {name!r}: choose from {', '.join(known)}, or all{near}")
-    cli.use_devices(cpu_devices=cli.processors())
+    cli.use_devices(cpu_devices=processors())
     jax.config.update("jax_enable_compilation_cache", False)  # each program runs once
     published = pathlib.Path("docs/study")
     study = Study(pathlib.Path(WORKDIR.value or published / SCALE.value), cli.say)
@@ -61,7 +62,7 @@ def make_table(study: Study, table: Table, folder: pathlib.Path) -> None:
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
-        raise ValueError("the study needs Matplotlib: pip install herjax[study]") from None
+        raise ValueError("the study needs Matplotlib: pip install 'herjax[study]'") from None
     if not RENDER_ONLY.value:
         study.make(table)
     if AGAIN.value and table.baseline == "hindsight":

@@ -5,7 +5,6 @@ import importlib.metadata
 import json
 import logging
 import math
-import os
 import pathlib
 import platform
 import re
@@ -30,6 +29,7 @@ from herjax.runtime.sharding import make_mesh, parse_mesh
 
 _config: Any = jax.config  # has an attribute for every setting; its type knows few of them
 MAX_SEED = 2**31 - 2
+LITTER = r"\.DS_Store|\._.*|\.ipynb_checkpoints|Thumbs\.db|desktop\.ini"  # of who looks at a folder
 MAX_DEVICES = 256  # that a process makes of a CPU
 COMPILATION_CACHE: flags.FlagHolder[str | None] = flags.DEFINE_flag(
     flags.Flag(
@@ -127,6 +127,12 @@ def claim(workdir: pathlib.Path, run: dict) -> Lock:
 
 def _claim(workdir: pathlib.Path, run: dict, lock: Lock) -> None:
     is_claimed(workdir, run)  # what is not ours is not even locked
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8" and not str(workdir.absolute()).isascii():
+        raise CheckpointError(
+            f"{ascii(str(workdir))}: checkpoints are written into folders named in UTF-8, and names"
+            f" are {encoding} here: choose another --workdir, or set PYTHONUTF8=1"
+        )
     workdir.mkdir(parents=True, exist_ok=True)
     lock.acquire()
     try:
@@ -146,7 +152,7 @@ def is_claimed(workdir: pathlib.Path, run: dict) -> bool:
     """
     path = workdir / "run.json"
     # What a run leaves that was killed as it began, or met a full disk.
-    left = re.compile(rf"{re.escape(NAME)}(-\w+)?|{re.escape(path.name)}\.part")
+    left = re.compile(rf"{re.escape(NAME)}(-\w+)?|{re.escape(path.name)}\.part|{LITTER}")
     if path.exists():
         other = records.read_object(path)
         if other != run:
@@ -172,11 +178,6 @@ def _flat(values: object, prefix: str = "") -> dict:
         return {prefix: values} if prefix else {}
     parts = (_flat(value, f"{prefix}.{name}".strip(".")) for name, value in values.items())
     return {name: value for part in parts for name, value in part.items()}
-
-
-def processors() -> int:
-    """Those that this process may run on."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def use_devices(cpu_devices: int = 1) -> None:
@@ -279,6 +280,8 @@ def run(main, positional: bool = False) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("orbax").setLevel(logging.ERROR)
     name_as_called()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # it may lack letters of a name
 
     def guarded(arguments):
         if len(arguments) > 1 and not positional:

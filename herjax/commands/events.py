@@ -21,7 +21,7 @@ TENSORBOARD = flags.DEFINE_bool(
     "tensorboard",
     False,
     "Also write the numbers, and an adaptation's best pictures, as event files for TensorBoard;"
-    " needs pip install herjax[tensorboard].",
+    " needs pip install 'herjax[tensorboard]'.",
 )
 NAME = "events.out.tfevents.{:010d}.herjax"  # TensorBoard reads them in the order of their names
 SIDE = 160  # pixels of a picture, at most, if its cells have more than one
@@ -37,7 +37,7 @@ def require_tensorboard() -> None:
             import tensorboardX  # noqa: F401
         except ImportError:
             raise ValueError(
-                "--tensorboard needs the package tensorboardX: pip install herjax[tensorboard]"
+                "--tensorboard needs the package tensorboardX: pip install 'herjax[tensorboard]'"
             ) from None
 
 

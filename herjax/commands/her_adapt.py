@@ -41,6 +41,7 @@ from herjax.learning.room import check_disk, check_room, default_slots
 from herjax.runtime import processes, program_cache
 from herjax.runtime.checkpoint import Checkpoints
 from herjax.runtime.lock import Lock
+from herjax.runtime.machine import processors
 from herjax.runtime.sharding import platform_of, state_shardings
 from herjax.runtime.xla_flags import SECONDS
 from herjax.tasks.suite import Picture, emoji_grids
@@ -333,7 +334,7 @@ def main(_):
     folder = TASK.value.rstrip("/") if files_of(TASK.value) else None
     many = SEEDS.value > 1 or is_set or folder or "," in TASK.value
     # On CPUs one member is fastest on one device with all cores, many are on one device a core.
-    cli.use_devices(cpu_devices=cli.processors() if many else 1)
+    cli.use_devices(cpu_devices=processors() if many else 1)
     # Now the user's modules may compute as they are imported.
     config = read_flags(AdaptConfig.plain() if PLAIN.value else AdaptConfig(), flags.FLAGS)
     function_named("learner", LEARNER.value)

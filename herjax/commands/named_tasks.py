@@ -87,7 +87,7 @@ def chosen_tasks(
             folder = re.sub(r"[^\w.-]+", "-", name.split("/")[-1]) if name != "-" else "stdin"
         else:
             raise ValueError(unknown(name, suite))
-        if folder in chosen:
+        if folder.casefold() in map(str.casefold, chosen):  # which many file systems do not tell
             raise ValueError(f"two tasks are called {folder}: run them apart")
         chosen[folder] = picture
     for name, picture in chosen.items():

@@ -45,6 +45,7 @@ from herjax.learning.train import TrainState
 from herjax.runtime import processes, records
 from herjax.runtime.checkpoint import CheckpointError, Checkpoints
 from herjax.runtime.lock import Lock
+from herjax.runtime.machine import processors
 from herjax.runtime.sharding import platform_of, replicated
 
 log = logging.getLogger(__name__)
@@ -298,7 +299,7 @@ def main(_):
     """Pretrain as the flags say."""
     config = read_flags(PRESETS[PRESET.value], flags.FLAGS, own=False)
     events.require_tensorboard()
-    here = 1 if cli.DISTRIBUTED.value else cli.processors()
+    here = 1 if cli.DISTRIBUTED.value else processors()
     cli.use_devices(cpu_devices=cpu_devices_of(config, here))
     config = read_flags(config, flags.FLAGS)  # now the user's modules may compute
     workdir, mesh = pathlib.Path(WORKDIR.value), cli.mesh()

@@ -19,6 +19,7 @@ from herjax.decoder.weights import Pretrained, parameter_count
 from herjax.dsl.grammar import SLOTS
 from herjax.dsl.ops import RECORD_SIZE
 from herjax.learning.config import AdaptConfig
+from herjax.runtime.machine import available_bytes
 from herjax.runtime.xla_flags import jaxlib_version
 from herjax.tasks.task import canvas_side
 
@@ -98,32 +99,6 @@ def adaptation_bytes(
     phases = epoch_bytes(pretrained.model.config, config, cells)
     largest = max(phases, key=lambda name: phases[name])
     return {**parts, largest: at_once * phases[largest]}
-
-
-def available_bytes() -> int | None:
-    """Memory that this process may still take; None where that is not known.
-
-    On Linux, what the machine has left, and its control group; elsewhere all that there is.
-    """
-    found = []
-    for line in _lines("/proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            found.append(1024 * int(line.split()[1]))
-    limit, used, kinds = (_lines(f"/sys/fs/cgroup/memory.{n}") for n in ("max", "current", "stat"))
-    if limit and used and limit[0].isdecimal():
-        # Files that were read count as used, until another needs their place.
-        files = [int(line.split()[1]) for line in kinds if line.startswith("inactive_file ")]
-        found.append(max(int(limit[0]) - int(used[0]) + sum(files), 0))
-    if not found and hasattr(os, "sysconf"):
-        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    return min(found, default=None)
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return pathlib.Path(path).read_text("utf-8").splitlines()
-    except (OSError, ValueError):
-        return []
 
 
 def default_slots(devices: int, platform: str) -> int:

@@ -131,7 +131,7 @@ def absent_devices(place: Place) -> list[jax.Device]:
 
 def _chips(place: Place) -> list[jax.Device]:
     if importlib.util.find_spec("libtpu") is None:
-        raise ValueError(f"{place}: the compiler for TPUs is missing: pip install herjax[tpu]")
+        raise ValueError(f"{place}: the compiler for TPUs is missing: pip install 'herjax[tpu]'")
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # the metadata server, which only a TPU's host has
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # there is no TPU to lock
     slice_of = "x".join(map(str, place.shape))
@@ -147,7 +147,7 @@ def _cards(place: Place) -> list[jax.Device]:
     plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
     if not any(importlib.util.find_spec(name) for name in plugins):
         raise ValueError(
-            f"{place}: the compiler for NVIDIA cards is missing: pip install herjax[cuda12]"
+            f"{place}: the compiler for NVIDIA cards is missing: pip install 'herjax[cuda12]'"
         )
     kind, hosts_and_cards = place.kind, "x".join(map(str, place.shape))
     config = _CARD.format(

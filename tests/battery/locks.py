@@ -400,6 +400,17 @@ def claim_refused(content, *parts):
     return check
 
 
+def claim_in_latin_1():
+    """Checkpoints would go to another folder."""
+    with folder() as path, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.getfilesystemencoding", lambda: "iso8859-1")
+        with pytest.raises(CheckpointError, match="named in UTF-8, and names are iso8859-1"):
+            cli.claim(path / "käse", RUN)
+        assert not list(path.iterdir())
+        with settings(), cli.claim(path / "cheese", RUN):
+            pass
+
+
 def changed(name, value):
     return json.dumps({**RUN, name: value}).encode()
 
@@ -517,6 +528,8 @@ CHECKS = {
     "claimed after a kill before run.json": claim_after(NAME),
     "claimed after a kill within run.json": claim_after(NAME, "run.json.part"),
     "claimed after a kill within the lock": claim_after(NAME, f"{NAME}-0123abcd"),
+    "claimed after a file manager looked in": claim_after(".DS_Store", "._a", "Thumbs.db"),
+    "a folder in Latin-1": claim_in_latin_1,
     **{f"left: {name}": left(content) for name, content in LEFT.items()},
     **{f"no file: {name}": no_file(make) for name, make in NO_FILE.items()},
     **{f"claim: {name}": claim_refused(*about) for name, about in REFUSED.items()},

@@ -336,7 +336,7 @@ def result_of(**values):
         "solved": True,
         "program": best[:1],
         "history": [herjax.EpochMetrics(**{k: v[0] for k, v in vars(history).items()})],
-        "adapted": None,
+        "adapted": herjax.load_pretrained(),
         "task": herjax.make_task(picture.target),
         "config": herjax.AdaptConfig.plain(programs=(2,), temperatures=(1.0,)),
     }
