@@ -9,6 +9,7 @@ from herjax.commands.flags import define_flags, read_flags
 from herjax.learning.config import AdaptConfig
 from herjax.learning.presets import PretrainConfig
 from herjax.runtime.config import check_integer, did_you_mean, from_dict, told
+from herjax.tasks.task import make_task
 
 
 def parse(config, *arguments):
@@ -144,3 +145,17 @@ def test_there_are_no_more_partners_than_others():
     assert AdaptConfig(programs=(3,), keep=2).others == 4
     assert AdaptConfig(programs=(3,), partners=2).others == 2
     assert AdaptConfig.plain().others == 0
+
+
+def test_a_picture_has_the_limit_of_its_own_canvas():
+    for config in (AdaptConfig(), AdaptConfig(max_draws=7)):
+        for rows in (1, 2, 3, 5, 30):
+            for cols in range(1, 31):
+                task = make_task(np.zeros((rows, cols), int))
+                assert config.draw_limit(task) == config.draws(rows * cols)
+
+
+def test_pairs_are_a_share_rounded_and_steps_pass_over_them():
+    config = AdaptConfig.plain(fraction=0.9, minibatch=4, passes=3)
+    assert (config.pairs, config.steps) == (29, 24)
+    assert AdaptConfig.plain(programs=(1,), fraction=0.1).pairs == 1

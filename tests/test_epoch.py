@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import herjax
+from herjax.learning import epoch
 from herjax.learning.adaptation import _start
 from herjax.learning.epoch import adjust_heat, compiled_epochs, worth_of
 from herjax.learning.result import epoch_metrics
@@ -82,10 +83,10 @@ def test_a_learner_may_train_on_all_programs_of_every_epoch(tiny):
     target = np.array([[1, 2], [3, 4]])
     result = herjax.adapt(target, params=tiny, config=config, learner=mark_all)
     known = set()
-    for epoch in result.history:
-        drawn = [p for p in epoch.program if np.any(p)]
+    for metrics in result.history:
+        drawn = [p for p in metrics.program if np.any(p)]
         pictures = {referee.execute(p, np.zeros((2, 2), int)).tobytes() for p in drawn}
-        assert epoch.new == len(pictures - known)
+        assert metrics.new == len(pictures - known)
         known |= pictures
     assert len(result.history) == 12
     assert len(known) > config.pairs * 12
@@ -130,6 +131,66 @@ def test_options_run(tiny, target, config, changes):
     if changes["select"] is select_all:
         assert epochs[0].trained == epochs[0].distinct == epochs[0].new
     assert all(np.isfinite(epoch.loss) for epoch in epochs)
+
+
+CHOOSING = herjax.AdaptConfig(programs=(3,), keep=1, max_draws=5, max_epochs=9, min_distinct=1.0)
+
+
+def after_an_epoch(best, weight=1.0, loss=0.5, same=False):
+    """The next state, where the best before had so many pixels of 100 right.
+
+    A: 3 sampled, 1 kept, 4 children. The best has the fewest draws of its accuracy, and is none of
+    the distinct ones, of which the fifth is better than the second by its draws.
+    """
+    accuracy = jnp.float32([0.5, 0.75, 0.75, 0.25, 0.75, 0.5, 0.2, 0.1])
+    draws = jnp.array([1, 4, 2, 1, 3, 5, 1, 1])
+    distinct = jnp.arange(8) != 2
+    place = jnp.arange(5)[None, :, None]
+    program = jnp.where(place < draws[:, None, None], 1 + jnp.arange(8)[:, None, None], 0)
+    program = jnp.broadcast_to(program, (8, 5, 6))
+    params = {"params": {"x": jnp.zeros(3)}}
+    state = herjax.init_adaptation(params, CHOOSING, jax.random.key(0), (10, 10))
+    state = state.replace(best_accuracy=jnp.float32(best), heat=jnp.float32(1.2))
+    pairs = herjax.Pairs(program, jnp.zeros((8, 10, 10), jnp.int8), accuracy)
+    unused = dict.fromkeys(("seen", "augmentation", "temperature", "said", "log_probs"))
+    attempts = herjax.Attempts(pairs, distinct, distinct, tokens=jnp.zeros((3, 5, 4)), **unused)
+    train = state.train.replace(params={"params": {"x": jnp.full(3, weight)}})
+    update = herjax.Update(train, jnp.float32(loss), distinct)
+    hashes = jnp.arange(8, dtype=jnp.uint32).at[1].set(0 if same else 1)
+    hashes = jnp.stack([hashes, hashes], axis=1)
+    return epoch._next_state(state, CHOOSING, attempts, hashes, update, jnp.int32(77))
+
+
+@pytest.mark.parametrize(("best", "program"), [(0.74, 3), (0.75, 0), (0.9, 0)])
+def test_the_best_is_the_first_of_most_pixels_and_fewest_draws(best, program):
+    state = after_an_epoch(best)
+    assert np.unique(state.best_program[0]).tolist() == [program]
+    assert state.best_accuracy == pytest.approx(max(best, 0.75))
+    assert np.unique(state.kept[0, :3]).tolist() == [5]
+
+
+def test_an_epoch_is_told_of_what_was_sampled_in_it():
+    one, other = after_an_epoch(0.9), after_an_epoch(0.9, same=True)
+    assert one.history.draws[0] == pytest.approx((1 + 4 + 2) / 3)
+    assert one.history.run[0] == 77
+    # Three different pictures of three, which is what is asked for, and two.
+    assert one.heat == pytest.approx(1.2 / 1.1)
+    assert other.heat == pytest.approx(1.2 * 1.1)
+
+
+def test_each_epoch_recombines_in_an_order_of_its_own(tiny, target, monkeypatch):
+    def stand_in(parents, task, partners, key, limit):
+        return parents, jax.random.randint(key, (), 0, 10**6)
+
+    monkeypatch.setattr(epoch, "recombine", stand_in)
+    task = herjax.make_task(target)
+    state = herjax.init_adaptation(tiny.params, CONFIG, jax.random.key(0), target.shape)
+    run = jax.jit(lambda key: epoch.attempt_all(tiny.model, state, task, CONFIG, key)[2])
+    keys = [jax.random.key(1), jax.random.key(2)]
+    offered = [jax.random.randint(jax.random.split(key)[1], (), 0, 10**6) for key in keys]
+    assert offered[0] != offered[1]
+    # 16 sampled, and 20 children.
+    assert [int(run(key)) - 36 for key in keys] == [int(count) for count in offered]
 
 
 def test_heat_rises_while_too_few_pictures_differ_and_falls_back():

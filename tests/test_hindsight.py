@@ -9,12 +9,13 @@ import pytest
 import herjax
 from herjax.dsl.canonical import canonical_program, program_as_said
 from herjax.dsl.executor import draw_count
+from herjax.learning import hindsight
 from herjax.learning.adaptation import _start
 from herjax.learning.attempts import Pairs, attempt
 from herjax.learning.epoch import compiled_epochs, init_adaptation
-from herjax.learning.hindsight import augment_pair, choose_pairs, fresh_pairs, train_on
+from herjax.learning.hindsight import augment_pair, choose_pairs, fresh_pairs, minibatch, train_on
 from herjax.learning.result import epoch_metrics
-from herjax.learning.train import program_loss
+from herjax.learning.train import TrainState, program_loss
 from herjax.runtime.program_cache import call_kept
 from herjax.tasks.task import pad_task
 from tests import referee
@@ -102,6 +103,48 @@ def test_the_chosen_come_first_in_whatever_order():
 
 
 @pytest.mark.parametrize(("draws", "ops"), [(3, 5), (8, 2)])
+def stepped(monkeypatch, config, count):
+    """Which minibatches were trained on, in order, and the loss, with numbers for minibatches."""
+
+    def note(state, which, _):
+        return state.replace(step=state.step + 1, params=state.params.at[state.step].set(which))
+
+    def take(model, task, pairs, count, config, which, key):
+        return which, None, None
+
+    def gradients(model, params, which, *_):
+        return which, {"loss": 1.0 * which}
+
+    monkeypatch.setattr(hindsight, "minibatch", take)
+    monkeypatch.setattr(hindsight, "bucketed_gradients", gradients)
+    monkeypatch.setattr(hindsight, "apply_gradients", note)
+    state = TrainState(jnp.int32(0), jnp.full(9, -1), None)
+    pairs = Pairs(jnp.zeros((12, 4, 6)), None, None)
+    task = herjax.make_task([[1]])
+    state, loss = train_on(None, state, task, pairs, jnp.int32(count), config, jax.random.key(0))
+    return state.params[: state.step].tolist(), float(loss)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_every_pass_takes_every_minibatch(monkeypatch, passes):
+    config = dataclasses.replace(CONFIG, passes=passes)
+    assert stepped(monkeypatch, config, 10) == ([0, 1, 2] * passes, 1.0)
+    assert stepped(monkeypatch, config, 0) == ([], 0.0)
+    assert config.steps == 3 * passes  # of at most 10 pairs
+
+
+def test_a_minibatch_weighs_what_was_chosen_and_what_is_fresh():
+    pairs = Pairs(jnp.zeros((12, 4, 6), jnp.int32), jnp.zeros((12, 3, 3), jnp.int8), jnp.zeros(12))
+    config = dataclasses.replace(CONFIG, symmetries=False, colour_permutations=False)
+    arguments = None, herjax.make_task(np.zeros((3, 3), int)), pairs, 10
+    *_, weight = minibatch(*arguments, config, 2, jax.random.key(0))
+    assert weight.tolist() == [1, 1, 0, 0]
+    config = dataclasses.replace(config, fresh=3)
+    model = herjax.Decoder(herjax.ModelConfig())
+    *_, weight = minibatch(model, *arguments[1:], config, 2, jax.random.key(0))
+    assert weight.tolist() == [1, 1, 0, 0, 1, 1, 1]
+
+
 def test_fresh_pairs_are_exact_tasks_within_the_picture(target, draws, ops):
     task = pad_task(herjax.make_task(target), 9)
     make = jax.jit(fresh_pairs, static_argnums=(2, 3, 4))

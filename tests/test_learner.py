@@ -71,6 +71,11 @@ def test_attempts_tell_which_were_sampled_and_how_right_they_are(attempted):
     task, attempts = attempted
     assert attempts.sampled.tolist() == [True] * 16 + [False] * 24
     assert attempts.reward.shape == (16,)
+    most = np.float32(41 / 42)  # all but one
+    accuracy = attempts.pairs.accuracy
+    for best, solved in ((most, False), (1.0, True)):
+        pairs = attempts.pairs.replace(accuracy=accuracy.at[3].set(best))
+        assert attempts.replace(pairs=pairs).solved == solved
     own = jax.vmap(herjax.pixel_accuracy, (0, None))(attempts.pairs.picture, task.target)
     assert np.array_equal(attempts.reward, own[:16])
     assert not attempts.solved

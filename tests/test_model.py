@@ -159,14 +159,17 @@ def test_no_program_ends_before_min_draws(deep, batch):
 def test_sampling_follows_the_model(deep, batch):
     """Frequencies of the first op over many programs against its probabilities."""
     task = jax.tree.map(lambda leaf: leaf[0], batch[0])
+    heat = jnp.repeat(jnp.array([0.4, 1.0, 3.0]), 4000)
     found = jax.jit(
-        lambda task: sample(deep.model, deep.params, task, jax.random.key(3), jnp.ones(4000), 1, 30)
+        lambda task: sample(deep.model, deep.params, task, jax.random.key(3), heat, 1, 30)
     )(task)
     one = jax.tree.map(lambda leaf: leaf[None], task)
-    probabilities = jax.nn.softmax(full_pass(deep, one, found.tokens[:1], 30).op[0, 0])
-    shares = np.bincount(found.tokens[:, 0, 0], minlength=6) / 4000
-    assert np.allclose(shares, probabilities, atol=4 * np.sqrt(0.25 / 4000))
-    assert probabilities.max() - probabilities.min() > 0.1
+    logits = full_pass(deep, one, found.tokens[:1], 30).op[0, 0]
+    for temperature, ops in zip((0.4, 1.0, 3.0), found.tokens[:, 0, 0].reshape(3, 4000)):
+        probabilities = jax.nn.softmax(logits / temperature)
+        shares = np.bincount(ops, minlength=6) / 4000
+        assert np.allclose(shares, probabilities, atol=4 * np.sqrt(0.25 / 4000))
+    assert np.ptp(jax.nn.softmax(logits)) > 0.1
 
 
 def test_a_position_does_not_see_what_is_written_after_it(deep, batch):

@@ -1,6 +1,7 @@
 """What a run will take: the sum of its arrays, held to what runs were measured to take."""
 
 import json
+import re
 import subprocess
 import sys
 from functools import partial
@@ -19,6 +20,7 @@ from herjax.learning.room import (
     state_bytes,
     weight_bytes,
 )
+from herjax.runtime.sharding import make_mesh
 from tests.conftest import untrained
 
 CONFIGS = {
@@ -63,6 +65,16 @@ def test_members_count_as_far_as_they_run_together(tiny):
     check_room(shapes, tiny, config, slots=1, available=2 * 10**9)
     with pytest.raises(ValueError, match="are the history"):
         check_room(shapes, tiny, config, slots=50, available=2 * 10**9)
+
+
+def test_devices_have_slots_that_nobody_is_in(tiny):
+    mesh, config = make_mesh({"data": 8, "model": 1}), AdaptConfig(max_epochs=20_000)
+    told = []
+    for members in (1, 8):
+        with pytest.raises(ValueError, match=r"are the history") as caught:
+            check_room([(7, 7)] * members, tiny, config, mesh=mesh, available=0)
+        told.append(float(re.search(r"(\S+) GB are the history", str(caught.value))[1]))
+    assert told[0] == told[1] > 1
 
 
 def test_adapt_asks_before_it_begins(tiny, target):

@@ -138,11 +138,10 @@ def check_room(
         limit = (device.memory_stats() or {}).get("bytes_limit") if not on_cpu else None
         available = available_bytes() if on_cpu else limit
     for side, members in groups.items():
-        together = min(slots or default_slots(devices, device.platform), members)
-        if on_cpu:
-            at_once = min(together, devices)
-        else:  # each has its share, as one batch
-            together = at_once = -(-together // devices)
+        share = -(-min(slots or default_slots(devices, device.platform), members) // devices)
+        together, at_once = share * devices, min(members, devices)
+        if not on_cpu:  # each has memory of its own, and its members as one batch
+            together = at_once = share
         parts = adaptation_bytes(pretrained, config, side * side, together, at_once)
         _refuse_beyond(parts, available, "memory", START if on_cpu else 0)
 
