@@ -10,7 +10,7 @@ import herjax
 from herjax.learning import adaptation
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import compiled_epochs
-from herjax.learning.population import Population
+from herjax.learning.population import Advance, Population
 from herjax.runtime import program_cache
 from herjax.runtime.sharding import make_mesh
 
@@ -171,6 +171,7 @@ def test_a_population_that_goes_on_has_as_many_slots_as_it_was_given(tiny, tasks
         second.restore(state, members, ended={0})
         assert [member for member in second.members if member >= 0] == running
         assert len(second.members) == max(slots, len(running))
+        assert second.waiting == [4]
 
 
 def test_members_split_over_model_may_end_at_different_times(tiny, tasks):
@@ -181,21 +182,47 @@ def test_members_split_over_model_may_end_at_different_times(tiny, tasks):
     mine, seeds = tasks[2:4], SEEDS[2:4]
     mesh = make_mesh({"data": 2, "model": 2})
     population = Population(tiny, mine, keys(seeds), config, mesh=mesh)
-    results, programs = {}, []
+    results, run, programs = {}, {}, []
     while not population.done:
         advances = population.advance(1)
         for running in (a for a in advances if a.ended is None):
             with pytest.raises(ValueError, match="member 0 has not ended: epoch 1"):
                 population.result(running)
         results |= {a.member: population.result(a) for a in advances if a.ended is not None}
+        run |= {a.member: a.run for a in advances if a.ended is not None}
         programs.append(len(program_cache._calls))
     assert [len(results[member].history) for member in range(2)] == [2, 1]
+    assert run == {member: 96 * len(result.history) for member, result in results.items()}
     # A state that was not left where it was would need another program.
     assert len(programs) == 2
     assert programs[0] == programs[1]
     for member, (task, seed) in enumerate(zip(mine, seeds)):
         alone = herjax.adapt(task.target, params=tiny, seed=seed, config=config)
         assert_same(results[member], alone, tolerance=1e-3)
+
+
+def test_members_of_several_canvases_keep_their_seeds_and_their_places(monkeypatch):
+    class Kept:
+        """Ends its members at once, the last one first; a result is what it was given."""
+
+        def __init__(self, decoder, tasks, keys, config, **_):
+            self.given = list(zip(tasks, jax.random.key_data(keys)))
+            self.done = False
+
+        def advance(self, epochs):
+            self.done = True
+            return [Advance(i, 1, 1.0, 1, None, "ended") for i in reversed(range(len(self.given)))]
+
+        def result(self, advance):
+            return self.given[advance.member]
+
+    monkeypatch.setattr(adaptation, "Population", Kept)
+    tasks = [herjax.make_task(np.zeros((side, side), int)) for side in (12, 5, 12, 6, 25)]
+    results = herjax.adapt_population(tasks, range(5))
+    expected = jax.random.key_data(keys(range(5)))
+    for (task, key), mine, its_own in zip(results, tasks, expected, strict=True):
+        assert task is mine
+        assert np.array_equal(key, its_own)
 
 
 def test_not_finite_loss_is_named(tiny, tasks):
@@ -257,8 +284,11 @@ def test_what_has_ended_is_not_lost_when_the_rest_fails(tiny, tasks, error):
 
 def test_losses_that_are_not_finite_stop_no_other_member(tiny, tasks):
     def explode(model, train, task, attempts, config, key):
+        """Weights that are not finite, of which the loss tells nothing yet."""
         update = herjax.hindsight(model, train, task, attempts, config, key)
-        return update._replace(loss=jnp.where(attempts.solved, update.loss, jnp.nan))
+        factor = jnp.where(attempts.solved, 1.0, jnp.inf)
+        params = jax.tree.map(lambda leaf: leaf * factor, update.train.params)
+        return update._replace(train=update.train.replace(params=params))
 
     message = "member 0 and 2 more of 4: loss nan in epoch 0 at learning_rate 0.0001"
     with pytest.raises(FloatingPointError, match=message) as caught:
