@@ -45,6 +45,11 @@ def test_the_newest_comes_back(saved):
     chex.assert_trees_all_equal(arrays(state), arrays(make_state(7)))
 
 
+def test_the_newest_two_are_kept(saved):
+    Checkpoints(saved).save(11, make_state(11))
+    assert sorted(path.name for path in saved.iterdir()) == ["11", "7"]
+
+
 def test_no_checkpoint_is_none(tmp_path):
     assert Checkpoints(tmp_path).restore_latest(lambda info: make_state(0)) is None
 

@@ -6,8 +6,10 @@ import pytest
 from absl import flags
 
 from herjax.commands.flags import define_flags, read_flags
+from herjax.dsl.canonical import canonical_program
 from herjax.learning.config import AdaptConfig
 from herjax.learning.presets import PretrainConfig
+from herjax.learning.selection import keep_shortest, order_sorted, select_best
 from herjax.runtime.config import check_integer, did_you_mean, from_dict, told
 from herjax.tasks.task import make_task
 
@@ -138,6 +140,39 @@ def test_a_number_or_a_list_will_do_for_a_tuple():
     config = AdaptConfig(programs=np.int64(8), temperatures=[np.float32(0.5)])
     assert (config.programs, config.temperatures) == ((8,), (0.5,))
     assert [type(number) for number in config.programs + config.temperatures] == [int, float]
+
+
+def test_the_defaults_are_the_ones_that_were_measured():
+    """Tables of BUILD_NOTES.md and of the study are of these: with others they hold no more."""
+    measured = {
+        "programs": (12,),
+        "temperatures": (0.9,),
+        "min_distinct": 0.9,
+        "greedy": False,
+        "partners": 15,
+        "keep": 4,
+        "rewrite": canonical_program,
+        "distinct": keep_shortest,
+        "select": select_best,
+        "fraction": 0.25,
+        "order": order_sorted,
+        "novelty": True,
+        "passes": 1,
+        "minibatch": 4,
+        "fresh": 0,
+        "learning_rate": 2e-3,
+        "clip": 1.0,
+        "symmetries": True,
+        "colour_permutations": True,
+        "max_epochs": 500,
+        "max_draws": 0,
+    }
+    plain = {"partners": 0, "programs": (32,), "learning_rate": 6e-4, "symmetries": False}
+    plain |= {"max_epochs": 200}
+    fields = {field.name for field in dataclasses.fields(AdaptConfig)}
+    assert {*measured} == fields
+    assert AdaptConfig() == AdaptConfig(**measured)
+    assert AdaptConfig.plain() == AdaptConfig(**measured | plain)
 
 
 def test_there_are_no_more_partners_than_others():

@@ -88,6 +88,12 @@ def test_a_dense_layer_keeps_the_type_of_what_it_gets(hidden, dtype):
     chex.assert_trees_all_close(found.astype(float), expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize(("name", "scale"), [("query", 1), ("up", 1), ("out", 0.1), ("down", 0.1)])
+def test_what_a_block_adds_begins_small(tiny, name, scale):
+    kernel = tiny.params["params"]["blocks_0"][name]["kernel"] / 2  # ``tiny`` has them doubled
+    assert kernel.std() == pytest.approx((scale / len(kernel)) ** 0.5, rel=0.1)
+
+
 def test_a_norm_and_its_gradient():
     x, scale = jax.random.normal(jax.random.key(0), (3, 5, 8)), jnp.arange(1.0, 9.0)
 

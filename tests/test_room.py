@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 
 import herjax
+from herjax.decoder.weights import parameter_count
+from herjax.learning import adaptation
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import init_adaptation
 from herjax.learning.room import (
+    START,
+    adaptation_bytes,
     check_disk,
     check_pretraining,
     check_room,
+    epoch_bytes,
+    hindsight_bytes,
     state_bytes,
     weight_bytes,
 )
@@ -77,6 +83,69 @@ def test_devices_have_slots_that_nobody_is_in(tiny):
     assert told[0] == told[1] > 1
 
 
+@pytest.mark.parametrize(("slots", "at_once", "copies"), [(1, 1, 2), (2, 1, 4), (2, 2, 4)])
+def test_slots_are_counted_twice_and_epochs_as_often_as_they_run(tiny, slots, at_once, copies):
+    config = AdaptConfig()
+    state = state_bytes(weight_bytes(tiny), config, 100)
+    epoch = epoch_bytes(tiny.model.config, config, 100)
+    told = adaptation_bytes(tiny, config, 100, slots, at_once)
+    assert sum(told.values()) == copies * sum(state.values()) + at_once * max(epoch.values())
+
+
+def test_each_offer_takes_two_numbers_a_draw():
+    few, many = (hindsight_bytes(AdaptConfig(partners=n, max_draws=20), 100) for n in (3, 5))
+    assert many - few == 2 * 16 * 20 * 2 * 4  # partners, parents, draws, numbers, bytes
+
+
+@pytest.fixture(scope="module")
+def wide():
+    return untrained(2, 1, max_side=30)
+
+
+@pytest.fixture(scope="module")
+def processor():
+    """A mesh of one, whatever else there is."""
+    return make_mesh({"data": 1, "model": 1}, jax.devices("cpu")[:1])
+
+
+@pytest.mark.parametrize(
+    ("sides", "slots", "largest", "together"),
+    [
+        ([7] * 99, 1, 10, 1),
+        ([7] * 99, 2, 10, 2),
+        ([7] * 99, 0, 10, 16),
+        ([7] * 9, 0, 10, 9),
+        ([7, 20], 1, 20, 1),
+        ([20, 7], 1, 20, 1),
+    ],
+)
+def test_memory_is_asked_for_the_slots_of_the_largest_canvas(
+    wide, processor, sides, slots, largest, together
+):
+    config, shapes = AdaptConfig(), [(side, side) for side in sides]
+    needed = START + sum(adaptation_bytes(wide, config, largest**2, together).values())
+    check = partial(check_room, shapes, wide, config, mesh=processor, slots=slots)
+    check(available=needed)
+    with pytest.raises(ValueError, match="GB of memory"):
+        check(available=needed - 1)
+
+
+def test_what_is_imported_and_compiled_counts_too(tiny, processor):
+    least = AdaptConfig(programs=(2,), max_epochs=1)
+    with pytest.raises(ValueError, match="of memory, there are 0.5 GB"):
+        check_room([(7, 7)], tiny, least, mesh=processor, available=500_000_000)
+
+
+def test_a_population_asks_for_its_mesh_and_slots(tiny, target, processor, monkeypatch):
+    def refuse(shapes, *_, mesh, slots):
+        raise ValueError(f"{len(shapes)} members, {slots} at a time, {mesh.size} device")
+
+    monkeypatch.setattr(adaptation, "check_room", refuse)
+    settings = {"params": tiny, "mesh": processor, "slots": 2}
+    with pytest.raises(ValueError, match="3 members, 2 at a time, 1 device"):
+        herjax.adapt_population([target] * 3, [0, 1, 2], **settings)
+
+
 def test_adapt_asks_before_it_begins(tiny, target):
     with pytest.raises(ValueError, match="GB of memory"):
         herjax.adapt(target, params=tiny, config=AdaptConfig(max_epochs=10**9))
@@ -100,6 +169,8 @@ def test_pretraining_is_asked_too(tiny):
         with pytest.raises(ValueError, match="GB are the weights and their optimiser") as caught:
             check_pretraining(wide, 1, 1, 5, devices, available=2 * 10**9)
         assert message in str(caught.value)
+        held = devices * 4 * 4 * parameter_count(wide)  # weights, gradient and two moments
+        assert f"; {held / 1e9:,.1f} GB are the weights" in str(caught.value)
 
 
 def test_the_disk_is_asked_of_a_folder_that_is_not_there(tiny, tmp_path):
@@ -117,8 +188,20 @@ def test_the_disk_is_asked_of_a_folder_that_is_not_there(tiny, tmp_path):
     check_disk(begun, *run, free=10**6)
 
 
-def test_checkpoints_are_those_of_the_canvas_that_a_picture_is_padded_to(tmp_path):
-    wide = untrained(2, 1, max_side=30)
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize(("members", "slots", "saved"), [(9, 1, 1), (9, 2, 2), (2, 9, 2)])
+def test_the_disk_is_counted_to_the_byte(tiny, tmp_path, members, slots, saved, weights):
+    size, config = weight_bytes(tiny), AdaptConfig()
+    needed = 3 * saved * sum(state_bytes(size, config, 100).values())
+    needed += members * (1_000_000 + weights * size)
+    run = tiny, [(7, 7)] * members, config
+    check = partial(check_disk, tmp_path, *run, slots=slots, weights=weights)
+    check(free=needed)
+    with pytest.raises(ValueError, match="of disk at"):
+        check(free=needed - 1)
+
+
+def test_checkpoints_are_those_of_the_canvas_that_a_picture_is_padded_to(wide, tmp_path):
     counted = {}
     for side in (9, 10, 11, 16, 17):
         with pytest.raises(ValueError, match="GB are the checkpoints") as caught:

@@ -135,6 +135,19 @@ def test_p_of_random_splits_is_near_that_of_all(monkeypatch):
     near = log_rank(one, other).p
     assert near != exact
     assert near == pytest.approx(exact, abs=0.005)
+    stats._splits.cache_clear()  # as in the next process
+    assert log_rank(one, other).p == near
+
+
+def test_of_ten_and_ten_runs_all_splits_are_counted():
+    one, other = (Runs(np.arange(1, 11) + shift, [True] * 10) for shift in (0, 2.5))
+    counted = log_rank(one, other).p * math.comb(20, 10)
+    assert counted == pytest.approx(round(counted), abs=1e-6)
+
+
+def test_no_p_of_random_splits_is_zero():
+    apart = log_rank(Runs(range(1, 31), [True] * 30), Runs([99] * 30, [False] * 30))
+    assert apart.p == 1 / 100_001
 
 
 def test_p_of_many_runs_is_that_of_the_chi_square():
@@ -167,6 +180,8 @@ def test_limits_where_all_or_none_are_solved_are_binomial():
     assert curve.low[0] == pytest.approx(1 - 0.1684, abs=1e-4)  # 0 of 20
     assert 1 - curve.high[-1] == pytest.approx(0.8316, abs=1e-4)  # 20 of 20, by Clopper-Pearson
     assert curve.low[-1] == 0
+    late = unsolved_share(Runs([1, 1, 1, 9, 9], [False] * 3 + [True] * 2))
+    assert late.high[-1] == pytest.approx(1 - 0.025 ** (1 / 2))  # 2 of 2 that went on
     # At 10 nine runs were stopped: of the one that went on nothing is known but that.
     stopped = unsolved_share(Runs([10] * 9 + [100], [False] * 10))
     assert stopped.low == pytest.approx([0.025 ** (1 / 10), 0.025, 0.025])

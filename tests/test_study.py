@@ -27,6 +27,7 @@ from herjax.tasks.suite import pictures, tuning_pictures
 from tests.command_line import run_quickly, start
 
 PLAIN = AdaptConfig.plain(programs=(4,), minibatch=2, max_draws=4)
+METHODS = pathlib.Path(__file__).parents[1] / "docs/study/methods.md"
 
 
 @pytest.fixture
@@ -47,6 +48,20 @@ def test_every_table_can_be_run_with_equal_programs_for_every_row(study, scale):
             for block in table.blocks:
                 config = study.settled(row._replace(trials=None), block)
                 assert config.max_epochs * config.sampled == block.budget
+
+
+def test_the_defaults_are_as_the_methods_tell():
+    text = " ".join(METHODS.read_text().split())
+    default, plain = AdaptConfig(), AdaptConfig.plain()
+    rates = [f"{c.learning_rate:.0e}".replace("e-0", "e-") for c in (plain, default)]
+    memory = f"{default.partners} partners, {default.keep} kept"
+    for told in (
+        f"{plain.programs[0]} programs an epoch",
+        f"{default.programs[0]} programs, {default.keep} kept, {default.partners} partners",
+        f"minibatches of {default.minibatch}, the rates {rates[0]} and {rates[1]},",
+        f"temperature {default.temperatures[0]}, {memory}",
+    ):
+        assert told in text
 
 
 @pytest.mark.parametrize("scale", SCALES)
