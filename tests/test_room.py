@@ -214,6 +214,7 @@ RUN = """
 import json, sys
 import numpy as np
 import herjax
+from herjax.learning import room
 side, changes = json.loads(sys.argv[1])
 changes = {n: tuple(v) if isinstance(v, list) else v for n, v in changes.items()}
 config = herjax.AdaptConfig.plain(**changes)
