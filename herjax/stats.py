@@ -145,7 +145,7 @@ def unsolved_share(runs: Runs) -> Unsolved:
     begin_low, *none_solved = 0.025 ** (1 / np.array(at_risk))
     low, high = np.where(share >= 1, none_solved, low), np.where(share >= 1, 1, high)
     if share[-1] <= 0:
-        low[-1], high[-1] = 0, min(1 - 0.025 ** (1 / solved.sum()), *high[:-1], 1)
+        low[-1], high[-1] = 0, 1 - 0.025 ** (1 / solved.sum())
     begin = ([0], [1], [begin_low], [1])
     parts = (ends, share, low, high)
     return Unsolved(*(np.concatenate(pair).astype(float) for pair in zip(begin, parts)))
