@@ -89,6 +89,13 @@ def test_canonical_program_does_not_depend_on_the_order_of_separate_draws():
     assert len(forms) == 1
 
 
+def test_canonical_program_does_not_depend_on_the_order_of_draws_of_one_colour():
+    row, column = [3, 1, 1, 0, 0, 0], [4, 1, 0, 2, 0, 0]
+    programs = np.array([[row, column], [column, row]])
+    forms = canonical(programs, np.zeros((2, HEIGHT, WIDTH), np.int8))
+    assert np.array_equal(forms, [[column, row]] * 2)  # the column is seen first
+
+
 def test_order_paints_by_first_visible_cell_but_never_above_what_covers():
     # The row lies over the column; the pixel is apart, and seen before the column.
     column, row, pixel = [4, 1, 0, 2, 0, 0], [3, 2, 0, 0, 0, 0], [5, 3, 1, 0, 0, 0]

@@ -66,6 +66,13 @@ def test_public_execute_takes_any_shape_and_keeps_the_dtype(shape):
     assert np.array_equal(output, referee.execute(program, input))
 
 
+def test_lines_on_a_canvas_larger_than_100_equal_scikit_image():
+    program = referee.random_program(np.random.default_rng(2), 20, 200, 200, ops=1)
+    masks = draw_masks(program, 200, 200)
+    for record, mask in zip(program, masks):
+        assert np.array_equal(mask, referee.cells(record, (200, 200))), record
+
+
 def test_execute_of_no_draws_is_the_input():
     input = np.arange(6).reshape(2, 3)
     assert np.array_equal(execute(np.zeros((0, 6), np.int32), input), input)

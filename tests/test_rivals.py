@@ -1,10 +1,12 @@
 import dataclasses
 import itertools
+import types
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import herjax
@@ -12,6 +14,7 @@ from herjax import rivals
 from herjax.commands.flags import FUNCTIONS
 from herjax.dsl.grammar import decode
 from herjax.learning.epoch import attempt_all, init_adaptation
+from herjax.learning.train import TrainState
 from herjax.tasks.augmentation import augment_program, inverse
 from herjax.tasks.task import pad_task
 from tests import referee
@@ -236,6 +239,60 @@ def test_a_step_follows_the_sum_of_advantages_times_gradients(tiny, attempted, n
     assert np.mean(np.abs(moved) > 1e-4) > 0.3
     # Adam's first step is the sign of the gradient: where this is nearly 0, rounding decides.
     assert np.mean(np.abs(moved - other) > 1e-5) < 0.01
+
+
+@pytest.fixture
+def one_pass(monkeypatch):
+    """One over 12 programs of 1 .. 3 tokens, with stand-ins for decoder and optimiser.
+
+    The probability of its tokens is a program's only parameter; step i moves it 10**i as far.
+    """
+    held = np.zeros((12, 11, 4), np.float32)
+    for i in range(12):
+        held[i, 0, : i % 3 + 1] = 1.0
+
+    def log_probs(model, params, seen, said, own):
+        shape = (len(said), said.shape[1] + 1, 4)
+        return jnp.broadcast_to(params[own.astype(int)][:, None, None], shape)
+
+    monkeypatch.setattr(rivals, "program_log_probs", log_probs)
+    optimizer = optax.sgd(lambda step: 10.0**step)
+    monkeypatch.setattr(rivals, "make_optimizer", lambda config: optimizer)
+
+    def run(rewards):
+        group = (jnp.zeros((12, 10, 4), int), jnp.arange(12.0), jnp.asarray(held), rewards)
+        monkeypatch.setattr(rivals, "group_of", lambda *_: group)
+        params = jnp.zeros(12)
+        train = TrainState(jnp.int32(0), params, optimizer.init(params))
+        attempts = types.SimpleNamespace(solved=False, seen=None, new=jnp.zeros(12, bool))
+        update = rivals.rloo(None, train, None, attempts, CONFIG, KEY)
+        return update, rivals.rloo_advantage(rewards) * held.sum(axis=(1, 2))
+
+    return run
+
+
+def test_a_pass_takes_every_program_once_in_random_order(one_pass, rewards):
+    update, gains = one_pass(jnp.asarray(rewards))
+    steps = np.log10(update.train.params / (gains / 6))  # in which a program was
+    assert np.allclose(np.sort(steps), [0] * 6 + [1] * 6, atol=1e-3)
+    assert not np.allclose(np.sort(steps), steps, atol=0.5)
+    assert np.isclose(update.loss, -np.mean(gains), rtol=1e-4)  # the mean over both steps
+    assert update.trained.tolist() == [True] * 12
+
+
+def test_a_pass_over_equal_rewards_trains_on_none(one_pass):
+    update, _ = one_pass(jnp.full(12, 0.3))
+    assert not update.train.params.any()
+    assert not update.trained.any()
+
+
+@pytest.mark.parametrize(("longest", "length"), [(3, 4), (4, 10), (10, 10)])
+def test_on_a_cpu_a_pass_is_short_where_no_program_was_cut_off(longest, length):
+    tokens = np.zeros((2, 10, 4), int)
+    tokens[1, :longest] = 1
+    with jax.default_device("cpu"):
+        found = rivals._by_length(tokens, lambda draws, train: (train, jnp.int32(draws)), 0)
+    assert found[1] == length
 
 
 # ---- Learners ------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from herjax.dsl.executor import prune
 from herjax.dsl.ops import COLUMN, LINE, PIXEL, RECTANGLE, ROW
 from herjax.dsl.source import format_script
 from herjax.learning import shortening
+from herjax.runtime.lock import LockedError
 from herjax.tasks.suite import from_runs
 from herjax.viewing.report import make_report
 from tests import pages, referee
@@ -121,6 +122,8 @@ def test_every_draw_that_is_proposed_lies_in_the_picture_and_every_kind_occurs()
         assert target[draw[2], draw[3]] == target[draw[4], draw[5]] == draw[1]
     assert {tuple(draw) for draw in draws[kinds == 3]} == {tuple(d) for d in other if d[0]}
     assert len({tuple(draw) for draw in draws[kinds < 2]}) > 40
+    for kind in range(3):
+        assert set(draws[kinds == kind, 0]) == {LINE, RECTANGLE}
 
 
 def frames(rows=9, cols=8):
@@ -131,9 +134,14 @@ def frames(rows=9, cols=8):
     return from_runs(target)
 
 
-def test_a_picture_keeps_its_cells_and_its_draws_become_few(monkeypatch):
+@pytest.fixture
+def few(monkeypatch):
+    """Chains, and offers to each."""
     monkeypatch.setattr(shortening, "CHAINS", 8)
     monkeypatch.setattr(shortening, "STEPS", 40)
+
+
+def test_a_picture_keeps_its_cells_and_its_draws_become_few(few):
     picture, seen = frames(), []
     result = herjax.shorten(
         picture.program, picture.target, epochs=3, on_epoch=lambda *now: seen.append(now)
@@ -150,6 +158,39 @@ def test_a_picture_keeps_its_cells_and_its_draws_become_few(monkeypatch):
 
     again = herjax.shorten(picture.program, picture.target, epochs=3, on_epoch=stop)
     assert again.draws == result.draws[:3]
+
+
+def test_every_epoch_of_every_seed_differs_and_its_shorter_half_goes_on(few, monkeypatch):
+    picture, call, found = frames(), shortening.call_kept, []
+
+    def stay(function, *arrays, **static):
+        """Each epoch begins with the chains of the first."""
+        new = call(function, *arrays, **static)
+        if function is not shortening._epoch:
+            return new
+        found.append(np.asarray(new))
+        return arrays[0]
+
+    monkeypatch.setattr(shortening, "call_kept", stay)
+    for seed in range(2):
+        herjax.shorten(picture.program, picture.target, epochs=2, seed=seed)
+    assert len({chains.tobytes() for chains in found}) == 4
+    for chains in found:
+        draws = (chains[..., 0] > 0).sum(axis=1)
+        assert draws[:4].tolist() == sorted(draws[:4])
+        assert np.array_equal(chains[4:], chains[:4])
+
+
+def test_a_chain_is_offered_draws_of_another(monkeypatch):
+    """With stand-ins: the first draw of the other is offered, and taken."""
+    monkeypatch.setattr(shortening, "propose", lambda dice, mine, other, *_: other[0])
+    monkeypatch.setattr(shortening, "offer", lambda chain, draws, blank: draws)
+    records = np.array([[[LINE, i, 0, 0, 0, 0]] * 2 for i in range(8)], np.int32)
+    task, key = herjax.make_task([[1, 2]]), jax.random.key(0)
+    epoch = jax.jit(shortening._epoch.__wrapped__, static_argnames="steps")
+    after = epoch(records, task, key, 1, steps=1)[:4, 0, 1].tolist()
+    assert len(set(after)) == 4
+    assert after != [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -200,11 +241,11 @@ class Free:
         """The lock is ours."""
 
 
-def shorten_files(member, epochs=4):
+def shorten_files(member, epochs=4, lock=Free):
     with open(member.folder.parent / "out", "w") as out:
         console = Console(file=out, width=200)
         with Writer() as writer:
-            return command.shorten_all([member], epochs, Free(), writer, console)
+            return command.shorten_all([member], epochs, lock(), writer, console)
 
 
 def draws_in(path):
@@ -243,6 +284,38 @@ def test_the_short_program_takes_the_place_of_the_first(found, member):
     assert shorten_files(member) == 0  # done
     assert shorten_files(member, epochs=0) == 1  # from the first again
     assert draws_in(member.folder / "solution.py") == before
+
+
+def test_what_was_not_solved_is_not_shortened(found, member):
+    path = member.folder / "result.json"
+    values = json.loads(path.read_text()) | {"solved": False, "best_accuracy": [0.5]}
+    path.write_text(json.dumps(values))
+    assert shorten_files(member) == 0
+
+
+def test_the_search_is_on_the_input_and_with_the_seed_of_the_member(member, monkeypatch):
+    given = []
+
+    def shorten(program, target, input, *, epochs, seed, on_epoch):
+        given.append((target, input, epochs, seed))
+        return shortening.Shortened(program, [len(program)] * (epochs + 1))
+
+    monkeypatch.setattr(command, "shorten", shorten)
+    shorten_files(member._replace(seed=3))
+    ((target, input, *others),) = given
+    assert target is member.picture.target
+    assert input is member.picture.input
+    assert others == [4, 3]
+
+
+def test_each_epoch_looks_whether_the_lock_is_still_ours(member, monkeypatch):
+    class Lost:
+        def check(self):
+            raise LockedError("another run has the folder")
+
+    monkeypatch.setattr(command, "shorten", lambda *_, on_epoch, **__: on_epoch(1, 2))
+    with pytest.raises(LockedError, match="another run has the folder"):
+        shorten_files(member, lock=Lost)
 
 
 @pytest.mark.parametrize("writes", range(6))

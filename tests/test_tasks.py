@@ -10,7 +10,14 @@ from herjax.dsl.executor import OUTSIDE
 from herjax.dsl.ops import COLUMN, PIXEL, RECTANGLE, ROW
 from herjax.learning.presets import PretrainConfig
 from herjax.learning.pretraining import bucket_of_step, random_batch
-from herjax.tasks.random import TaskConfig, random_program, random_task, size_buckets
+from herjax.tasks.metrics import least_draws
+from herjax.tasks.random import (
+    TaskConfig,
+    random_program,
+    random_task,
+    random_task_within,
+    size_buckets,
+)
 from tests import referee
 
 CONFIG = TaskConfig()
@@ -141,6 +148,14 @@ def test_shape_of_the_canvas_arrays():
     assert task.target.shape == (5, 6)
 
 
+def test_a_task_within_a_canvas_has_any_size_up_to_it(monkeypatch):
+    monkeypatch.setattr("herjax.tasks.random._task_of_size", lambda key, *size: size[:2])
+    run = jax.vmap(random_task_within, (0, None, None, None, None))
+    height, width = run(jax.random.split(jax.random.key(0), 64), 5, 2, CONFIG, (6, 6))
+    assert set(height.tolist()) == {3, 4, 5}
+    assert set(width.tolist()) == {2}  # less than min_side
+
+
 def test_sizes_that_do_not_fit_are_refused():
     for sizes in ([(6, 3)], [(0, 3)], [3, 4]):
         with pytest.raises(ValueError, match=r"sizes must be \[S, 2\], from 1x1 to 5x6"):
@@ -169,6 +184,17 @@ def test_bucket_of_step_follows_the_shares():
     for wrong in ((1,), (0, 0), (1, -1), (1, float("nan"))):
         with pytest.raises(ValueError, match="size_shares must be 2 numbers from 0"):
             dataclasses.replace(config, size_shares=tuple(map(float, wrong)))
+
+
+def test_bucket_of_step_follows_from_the_seed_too():
+    configs = [PretrainConfig(seed=seed) for seed in range(2)]
+    first, second = ([bucket_of_step(config, i) for i in range(50)] for config in configs)
+    assert first != second
+
+
+def test_an_odd_change_along_a_line_takes_a_whole_draw():
+    target = np.array([[1, 2, 1, 2]])
+    assert least_draws(target, np.zeros_like(target)) == 3
 
 
 def test_tasks_on_one_canvas_can_be_stacked():
