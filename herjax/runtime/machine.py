@@ -40,7 +40,7 @@ def available_bytes() -> int | None:
     for folder in _control_groups("memory"):
         for limit, used, files in _MEMORY:
             numbers = [*_numbers(folder / limit), *_numbers(folder / used)]
-            kinds = dict(line.split() for line in _lines(folder / "memory.stat"))
+            kinds = dict(line.partition(" ")[::2] for line in _lines(folder / "memory.stat"))
             if len(numbers) == 2:
                 found.append(max(numbers[0] - numbers[1] + int(kinds.get(files, 0)), 0))
     if not found and hasattr(os, "sysconf"):
