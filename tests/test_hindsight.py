@@ -102,7 +102,6 @@ def test_the_chosen_come_first_in_whatever_order():
     assert set(handed.program[: new.sum()].tolist()) == set(numbers[new].tolist())
 
 
-@pytest.mark.parametrize(("draws", "ops"), [(3, 5), (8, 2)])
 def stepped(monkeypatch, config, count):
     """Which minibatches were trained on, in order, and the loss, with numbers for minibatches."""
 
@@ -145,6 +144,7 @@ def test_a_minibatch_weighs_what_was_chosen_and_what_is_fresh():
     assert weight.tolist() == [1, 1, 0, 0, 1, 1, 1]
 
 
+@pytest.mark.parametrize(("draws", "ops"), [(3, 5), (8, 2)])
 def test_fresh_pairs_are_exact_tasks_within_the_picture(target, draws, ops):
     task = pad_task(herjax.make_task(target), 9)
     make = jax.jit(fresh_pairs, static_argnums=(2, 3, 4))

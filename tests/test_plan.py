@@ -60,7 +60,7 @@ def test_bad_devices_are_refused(text, message):
 @pytest.mark.parametrize(("text", "extra"), [("v5e", "tpu"), ("h100:8", "cuda12")])
 def test_a_compiler_that_is_missing_is_named_with_its_extra(text, extra, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=rf"^{text.split(':')[0]}:.*herjax\[{extra}\]$"):
+    with pytest.raises(ValueError, match=rf"^{text.split(':')[0]}:.*'herjax\[{extra}\]'$"):
         absent_devices(parse_device(text))
 
 
