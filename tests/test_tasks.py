@@ -7,7 +7,7 @@ import pytest
 
 import herjax
 from herjax.dsl.executor import OUTSIDE
-from herjax.dsl.ops import COLUMN, PIXEL, RECTANGLE, ROW
+from herjax.dsl.ops import COLUMN, OPS, PIXEL, RECTANGLE, ROW
 from herjax.learning.presets import PretrainConfig
 from herjax.learning.pretraining import bucket_of_step, random_batch
 from herjax.tasks.metrics import least_draws
@@ -64,7 +64,8 @@ def test_a_share_of_inputs_is_drawn_and_no_draw_is_needless_over_them():
     assert 400 < drawn < 520  # a few inputs are drawn in the colour that they had
     with pytest.raises(ValueError, match="drawn_inputs must be 0 .. 1, got 2"):
         TaskConfig(drawn_inputs=2)
-    for name, value in (("max_draws", 0), ("ops", 0), ("ops", 9), ("min_side", 0), ("max_side", 2)):
+    wrong = (("max_draws", 0), ("ops", 0), ("ops", len(OPS) + 1), ("min_side", 0), ("max_side", 2))
+    for name, value in wrong:
         with pytest.raises(ValueError, match=f"{name}.*{value}"):
             TaskConfig(**{name: value})
 
