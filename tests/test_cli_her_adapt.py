@@ -136,10 +136,12 @@ def test_a_loss_that_is_not_finite_stops_no_other_member(adapted, tmp_path):
         code, out, err = run_quickly("her_adapt", *arguments)
         assert (code, len(err.splitlines())) == (2, 1)
         assert "error: 12-squares, seed 0: loss nan in epoch" in err
-        assert "(1 of 2 members; the others have their files)" in err
+        assert "(1 of 2 members, which are in no summary)" in err
         assert "12-squares, seed 0: loss nan" in out
         assert out.count("blank.txt, seed 0: solved") == others
     assert [path.parent.name for path in tmp_path.rglob("result.json")] == ["blank.txt-seed0"]
+    assert len(records.read_lines(tmp_path / "run" / "results.jsonl")) == 1
+    assert "1 more, whose loss was not finite" in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,7 @@ def test_tasks_are_names_and_files(tmp_path, monkeypatch):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "Own.txt").write_text("1")
     for other in (f"../{tmp_path.name}/own.txt", "b/Own.txt"):  # one folder on some file systems
-        with pytest.raises(ValueError, match="two tasks are called (?i:own.txt)"):
+        with pytest.raises(ValueError, match="two tasks are called (own.txt and Own|own).txt:"):
             chosen_tasks(f"{tmp_path}/own.txt,{tmp_path}/{other}", 10)
     on_own = chosen_tasks(f"{tmp_path}/own.txt", 10, input=f"{tmp_path}/own.txt")
     assert on_own["own.txt"].input.tolist() == [[1, 1, 2]] * 2

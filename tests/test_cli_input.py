@@ -1,6 +1,9 @@
 """Bad input, and the small commands."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -129,3 +132,11 @@ def test_ood_prints_and_saves(tiny_weights, tmp_path):
     assert saved["9-squares"]["source_best"] == 0.8148
     assert all(0 <= row["mean"] <= row["best"] <= 1 for row in saved.values())
     assert all(name in out for name in saved)
+
+
+def test_a_terminal_that_lacks_letters_ends_no_command():
+    code = "from herjax.commands import cli; cli.run(lambda _: print('k\\xe4se'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "k?se\n"), done.stderr

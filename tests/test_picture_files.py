@@ -58,9 +58,12 @@ def test_formats(files, name, cell_size):
 
 
 def test_emoji_have_names():
-    picture = herjax.load_picture("emoji16:rocket")
+    picture = herjax.load_picture("emoji16:alien")
     assert picture.target.shape == (16, 16)
+    assert np.bincount(picture.target.ravel()).argmax() != 0
     assert not picture.input.any()
+    with pytest.raises(ValueError, match="it has no part 'x'"):
+        herjax.load_picture("emoji:alien#x")
     assert np.all(herjax.load_picture("emoji:rocket", background=3).input == 3)
     with pytest.raises(ValueError, match="no emoji 'rokcet' .did you mean 'rocket'"):
         herjax.load_picture("emoji:rokcet")

@@ -286,17 +286,18 @@ def run(
                 run_group(group, lock, writer, view, stopwatch)
                 if view.ended + len(done) < len(members):
                     program_cache.clear()  # no other canvas needs these programs
-        if view.failed:
-            count = f" ({len(view.failed)} of {len(members)} members; the others have their files)"
-            raise FloatingPointError(view.failed[0] + count * (len(members) > 1))
+        whole = [m for m in members if all(m is not failed for failed, _ in view.failed)]
         epochs = SHORTEN.value
-        shortened = shorten_all(members, epochs, lock, writer, view.console) if epochs else 0
-        if len(members) > 1:
-            results = read_results(members)
-            writer.submit(lambda: write_summary(workdir, members, results))
+        shortened = shorten_all(whole, epochs, lock, writer, view.console) if epochs else 0
+        if len(members) > 1 and whole:
+            results = read_results(whole)
+            writer.submit(lambda: write_summary(workdir, whole, results, len(view.failed)))
             writer.check(wait=True)
             for table in summary(results):
                 view.console.print(table)
+    if view.failed:
+        count = f" ({len(view.failed)} of {len(members)} members, which are in no summary)"
+        raise FloatingPointError(view.failed[0][1] + count * (len(members) > 1))
     return view.ended + shortened
 
 

@@ -43,7 +43,7 @@ class LiveView:
         self.live = Live(console=self.console, auto_refresh=False)
         self.rows: list[tuple[str, ...]] = []
         self.solved = self.ended = 0
-        self.failed: list[str] = []  # of each member that has no result, which and why
+        self.failed: list[tuple[Member, str]] = []  # those without a result, and why
         self.progress = Progress(len(members) - done, config.max_epochs)
         self.bests, self.waited = Bests(), dict[tuple[str, int], int]()
         # Of each of the only member's last epochs the programs; once stalled, the cells missed.
@@ -202,9 +202,9 @@ class LiveView:
         """One member has ended without a result."""
         self.ended += 1
         self.progress.end((member.task, member.seed), False)
-        self.failed.append(f"{member.task}, seed {member.seed}: {error}")
+        self.failed.append((member, f"{member.task}, seed {member.seed}: {error}"))
         if len(self.members) > 1:
-            self.console.print(self.failed[-1], highlight=False, soft_wrap=True)
+            self.console.print(self.failed[-1][1], highlight=False, soft_wrap=True)
 
     def _table(self, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
         table = Table(*columns, box=None, pad_edge=False)  # ten columns fit into 80 characters

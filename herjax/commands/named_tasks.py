@@ -87,8 +87,10 @@ def chosen_tasks(
             folder = re.sub(r"[^\w.-]+", "-", name.split("/")[-1]) if name != "-" else "stdin"
         else:
             raise ValueError(unknown(name, suite))
-        if folder.casefold() in map(str.casefold, chosen):  # which many file systems do not tell
-            raise ValueError(f"two tasks are called {folder}: run them apart")
+        # Many file systems do not tell capitals from small letters.
+        if same := [other for other in chosen if other.casefold() == folder.casefold()]:
+            names = f"{same[0]} and {folder}" if same[0] != folder else folder
+            raise ValueError(f"two tasks are called {names}: run them apart")
         chosen[folder] = picture
     for name, picture in chosen.items():
         check_size(picture.target.shape, max_side, f"task {name}")

@@ -31,8 +31,10 @@ def read_results(members: list[Member]) -> list[dict]:
     return [read_result(member.folder) for member in members]
 
 
-def write_summary(workdir: pathlib.Path, members: list[Member], results: list[dict]) -> None:
-    """results.jsonl, and report.html with a link to each member's."""
+def write_summary(
+    workdir: pathlib.Path, members: list[Member], results: list[dict], failed: int = 0
+) -> None:
+    """results.jsonl, and report.html with a link to each member's; ``failed`` ones have none."""
     ended = [
         Ended(
             task=result["task"],
@@ -53,6 +55,8 @@ def write_summary(workdir: pathlib.Path, members: list[Member], results: list[di
         "seconds": f"{sum(member.seconds for member in ended):.1f} seconds, without compiling",
         "command": this_command(),
     }
+    if failed:
+        facts["failed"] = f"{failed} more, whose loss was not finite, are not counted"
     page = make_overview(f"herjax: {len(ended)} adaptations", ended, facts)
     write_atomically(workdir / "report.html", page.encode())
     records.write_lines(workdir / "results.jsonl", results)

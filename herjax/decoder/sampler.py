@@ -134,8 +134,8 @@ def sample(
     prefix = DecodePrefix.of(model.apply(params, batch, size, method=Decoder.encode))
     programs = temperature.shape[0]
     phases = [draws // 2, draws] if model.on_cpu and programs >= MANY and draws > 1 else [draws]
-    limit = jnp.int32(draws) if limit is None else limit
-    turns = SLOTS * limit
+    cut = draws if limit is None else limit
+    turns = SLOTS * cut
     write = partial(_write_token, model, params, prefix, task.width, temperature, min_draws)
     cache = model.apply(params, programs, phases[0], method=Decoder.empty_cache)
     loop = _begin(model, key, cache, programs, draws)
@@ -152,7 +152,7 @@ def sample(
         loop = write_up_to(most, loop)
     tokens = jnp.moveaxis(loop.tokens[1:-1], -1, 0)
     log_probs = jnp.moveaxis(loop.log_probs[1:], -1, 0)
-    said = held_tokens(tokens) & (jnp.arange(draws + 1) < limit)[:, None]
+    said = held_tokens(tokens) & (jnp.arange(draws + 1) < cut)[:, None]
     return Samples(decode(tokens, task.width), tokens, said, log_probs)
 
 

@@ -21,7 +21,7 @@ from herjax.learning.learner import Learner
 from herjax.learning.population import CHUNK, Population, by_canvas
 from herjax.learning.result import Result, make_result, without_padding
 from herjax.learning.room import check_room
-from herjax.runtime.config import check_function, check_integer
+from herjax.runtime.config import check_function, check_integer, told
 from herjax.runtime.jax_settings import on_its_own
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import check_mesh
@@ -117,10 +117,8 @@ def _hand_over(
     task: Task,
 ) -> None:
     """Give an exception the result so far, if there is one, as its attribute ``result``."""
-    # Of an epoch that has no result; of a state that was given to epochs that did not end.
-    with contextlib.suppress(FloatingPointError, RuntimeError):
-        if not state.epoch:
-            return
+    # Of no epoch or one that has no result; of a state given to epochs that did not end.
+    with contextlib.suppress(IndexError, FloatingPointError, RuntimeError):
         result = make_result(state, config, pretrained, task)
         error.result = result  # type: ignore[attr-defined]
         error.add_note("The result so far of herjax.adapt is the attribute `result` of this.")
@@ -197,14 +195,15 @@ def _keys_of(seeds: Sequence[int] | Array) -> Array:
     Raises:
       ValueError: if they are neither.
     """
-    if isinstance(seeds, Array | np.ndarray) and seeds.ndim:
-        if jnp.issubdtype(seeds.dtype, jax.dtypes.prng_key) and seeds.ndim == 1:
-            return seeds
-        if seeds.dtype == np.uint32 and seeds.shape[1:] == (2,):
+    if isinstance(seeds, Array | np.ndarray):
+        key = jnp.issubdtype(seeds.dtype, jax.dtypes.prng_key)
+        if key and seeds.ndim == 1 or seeds.dtype == np.uint32 and seeds.shape[1:] == (2,):
             return jnp.asarray(seeds)
-    if np.ndim(seeds) != 1:
-        given = f"shape {[*np.shape(seeds)]}"
-        raise ValueError(f"seeds must be integers [M] or PRNG keys [M], got {given}")
+        listed = seeds.ndim == 1
+    else:
+        listed = isinstance(seeds, Sequence) and not isinstance(seeds, str)
+    if not listed:
+        raise ValueError(f"seeds must be integers [M] or PRNG keys [M], got {told(seeds)}")
     numbers = [check_integer("each of seeds", seed, 0, MAX_SEED) for seed in seeds]
     with on_its_own():
         return jax.vmap(jax.random.key)(np.array(numbers, np.uint32))

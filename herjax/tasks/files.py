@@ -145,10 +145,10 @@ def _read_grid(
         if isinstance(content, dict) or part:
             content = _part(content, part or DEFAULT_PART, name)
         grid = content
-    elif is_emoji(name):
-        grid = emoji_picture(name)[1].target
     elif part:
         raise ValueError(f"{name} is not .json: it has no part {told(part)}")
+    elif is_emoji(name):
+        grid = emoji_picture(name)[1].target
     elif suffix in IMAGES:
         grid, holes, lost = read_image(name, cell_size, max_side, hole)
     elif suffix == ".npy":

@@ -89,7 +89,7 @@ def check_grid(grid: object, name: str) -> np.ndarray:
     if grid.ndim != 2 or grid.size == 0:
         raise ValueError(f"{name}: a picture must be [rows, columns], got shape {grid.shape}")
     if grid.dtype.kind not in "iu":
-        raise ValueError(f"{name} must hold integers, got {grid.dtype}")
+        raise ValueError(f"{name} must hold integers, got {str(grid.dtype)[:40]}")
     low, high = int(grid.min()), int(grid.max())
     if low < 0 or high >= COLOURS:
         raise ValueError(f"{name} has colours {low} .. {high}, allowed are 0 .. {COLOURS - 1}")

@@ -236,6 +236,7 @@ ARRAYS = [
     ("more than memory", npy(np.ones((3, 3), int)).replace(*LARGER), "Unable to allocate"),
     ("objects", npy(np.array([[print]]), allow_pickle=True), UNREADABLE),
     ("reals", npy(np.ones((3, 3))), "must hold integers, got float64"),
+    ("fields", npy(np.zeros((3, 3), [(f"{i}", int) for i in range(99)])), "must hold integers"),
     ("three axes", npy(np.ones((3, 3, 1), int)), "must be [rows, columns]"),
     ("none", npy(np.ones((0, 3), int)), "got shape (0, 3)"),
     ("a colour too many", npy(np.full((3, 3), 10)), "has colours 10 .. 10"),
