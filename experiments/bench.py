@@ -227,7 +227,7 @@ def bench_epoch(name: str) -> dict[str, float]:
             lambda params: sample_programs(model, params, task, config, key, heat)[0],
             state.train.params,
         ),
-        "recombine": timed(lambda p: recombine(p, task, config.partners, key), parents),
+        "recombine": timed(lambda p: recombine(p, task, config.others, key), parents),
         "run and rewrite": timed(lambda p: in_hindsight(p, task, config), programs),
         "train": timed(
             lambda train: train_on(model, train, task, pairs, count, config, key)[1],
