@@ -254,10 +254,10 @@ def test_tasks_and_seeds_must_pair_up(tasks, seeds, message):
 def test_seeds_may_be_keys():
     seeds = [0, 7, 2**32 - 1]
     expected = np.stack([jax.random.key_data(jax.random.key(seed)) for seed in seeds])
-    raw = adaptation._keys_of(expected)
+    raw = adaptation.keys_of(expected)
     assert np.array_equal(raw, expected)
     for given in (seeds, np.array(seeds), jax.random.wrap_key_data(raw)):
-        assert np.array_equal(jax.random.key_data(adaptation._keys_of(given)), expected)
+        assert np.array_equal(jax.random.key_data(adaptation.keys_of(given)), expected)
 
 
 def test_it_runs_the_decoder_that_it_is_given(tiny, tasks):

@@ -34,6 +34,7 @@ from herjax.commands.shortening import shorten_all
 from herjax.commands.summary import read_results, summary, write_summary
 from herjax.decoder.embedding import DTYPES
 from herjax.decoder.weights import BASE, Pretrained
+from herjax.learning.adaptation import keys_of
 from herjax.learning.config import AdaptConfig
 from herjax.learning.epoch import runs_for
 from herjax.learning.population import CHUNK, Advance, Population, by_canvas
@@ -141,11 +142,10 @@ def make_population(
 ) -> Population:
     """Its keys are those of ``herjax.adapt`` with the members' seeds."""
     side = pretrained.model.config.max_side
-    keys = [jax.random.key_data(jax.random.key(member.seed)) for member in members]
     return Population(
         pretrained,
         [herjax.make_task(m.picture.target, m.picture.input, side) for m in members],
-        jax.random.wrap_key_data(jax.device_put(np.stack(keys))),
+        keys_of([member.seed for member in members]),
         config,
         learner=function_named("learner", LEARNER.value),
         mesh=mesh,

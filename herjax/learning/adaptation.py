@@ -165,7 +165,7 @@ def adapt_population(
     check_integer("slots", slots, 0)
     if on_result is not None:
         check_function("on_result", on_result)
-    tasks, keys = list(tasks), _keys_of(seeds)
+    tasks, keys = list(tasks), keys_of(seeds)
     if len(tasks) != len(keys):
         raise ValueError(f"{len(tasks)} tasks and {len(keys)} seeds: they must pair up")
     decoder = load_decoder(params)
@@ -189,7 +189,7 @@ def adapt_population(
     return [results[index] for index in range(len(made))]
 
 
-def _keys_of(seeds: Sequence[int] | Array) -> Array:
+def keys_of(seeds: Sequence[int] | Array) -> Array:
     """PRNG keys [M] of seeds, which may be keys already.
 
     Raises:
