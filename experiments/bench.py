@@ -292,7 +292,7 @@ def show(console: Console, name: str, values: dict) -> None:
     columns = list(next(iter(rows.values())))
     table = Table(name, *columns)
     for label, row in rows.items():
-        table.add_row(label, *(f"{row[column]:,.4g}" for column in columns))
+        table.add_row(label, *(cli.rounded(row[column], 4) for column in columns))
     console.print(table)
 
 

@@ -33,6 +33,7 @@ def test_help_exits_with_0_and_explains_every_option(module):
     assert (code, err) == (0, "")
     options = re.split(r"^  --", out, flags=re.MULTILINE)[1:]
     assert len(options) >= 4
+    assert ("\n  --mesh: " in out) == (module in ("her_adapt", "pretrain", "plan", "study"))
     for option in options:
         name, _, text = option.partition(": ")
         told = " ".join(re.sub(r"<[^>]*>: ", "", text.split("\n    (")[0]).split())

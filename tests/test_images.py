@@ -47,7 +47,8 @@ def test_what_is_lost_of_the_input_is_told_too(tmp_path):
 
 def test_what_is_transparent_shows_what_it_is_drawn_on(tmp_path):
     pixels = np.dstack([RGB[GRID], np.full(GRID.shape, 255)])
-    pixels[0, 1:, 3] = 0
+    pixels[0, 1:, 3] = 127
+    pixels[1, 0, 3] = 128
     save(tmp_path / "a.png", pixels)
     (tmp_path / "b.txt").write_text("123\n555\n")
     with pytest.warns(UserWarning, match="2 transparent cells show the input"):

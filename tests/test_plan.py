@@ -4,6 +4,10 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
+import subprocess
+import sys
+import textwrap
 import types
 
 import numpy as np
@@ -142,6 +146,71 @@ def test_a_task_needs_no_preset(tmp_path):
     last = err.splitlines()[-1]  # TPU's compiler says much before
     assert last.startswith("error: ")
     assert "the compiler for TPUs is missing" in last or "unknown task 'x'" in last
+
+
+def plan_module(code, *values):
+    """What code prints of JSON: a process of its own, as two commands define flags of one name."""
+    code = f"import json, sys; from herjax.commands import plan\n{textwrap.dedent(code)}"
+    command = [sys.executable, "-c", code, *map(json.dumps, values)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
+
+
+ROW = {
+    "seconds to compile": 12.4,
+    "flops, each loop once": 3.5e9,
+    "bytes, each loop once": None,
+    "flops a byte": None,
+    "memory": {"argument": 1e6, "temp": 2e9, "total": 2.001e9, "of device": 0.125},
+    "collectives": {"all-reduce": {"count": 3, "bytes": 5_004_000_000}},
+    "host calls": 0,
+    "bound: programs/s at most": 1_234_000.0,
+    "bound by": "memory",
+}
+
+
+def test_the_table_has_a_column_for_each_program():
+    other = ROW | {"collectives": {}, "host calls": 7}
+    code = """
+        from rich.console import Console
+        plan.show(Console(width=120), plan.parse_device("h100"), json.loads(sys.argv[1]))
+    """
+    text = plan_module(code, {"step": ROW, "epoch": other})
+    lines = [re.split(r"\s*[│┃]\s*", line)[1:-1] for line in text.splitlines()]
+    assert [line for line in lines if line] == [
+        ["a device of h100:1x1", "step", "epoch"],
+        ["compiled in", "12 s", "12 s"],
+        ["operations, each loop once", "3.5 G", "3.5 G"],
+        ["bytes, likewise", "not told", "not told"],
+        ["operations a byte", "not told", "not told"],
+        ["memory: argument", "0.001 GB", "0.001 GB"],
+        ["memory: temp", "2.000 GB", "2.000 GB"],
+        ["memory: total", "2.001 GB", "2.001 GB"],
+        ["of the device's", "12.5 %", "12.5 %"],
+        ["all-reduce", "3, 5,000 MB", "0, 0 MB"],
+        ["calls of the host", "0", "7"],
+        ["bound: programs/s, at most", "1,230,000 (memory)", "1,230,000 (memory)"],
+    ]
+
+
+def test_the_bound_is_that_of_what_takes_longer():
+    code = """
+        import jax, numpy as np
+        place = plan.parse_device("h100")
+        shape = jax.ShapeDtypeStruct((8, 64), np.float32)
+        lower = lambda: jax.jit(lambda x: x @ x.T).lower(shape)
+        for flops, moved in ((2, 4), (8, 4)):  # seconds
+            least = flops * place.kind.float32, moved * place.kind.bandwidth
+            row = plan.report(plan.Planned("it", lower, 100, *least, "float32"), place)
+            print(json.dumps(row))
+    """
+    memory, arithmetic = map(json.loads, plan_module(code).splitlines()[1::2])
+    assert (memory["bound by"], memory["bound: programs/s at most"]) == ("memory", 25)
+    assert (arithmetic["bound by"], arithmetic["bound: programs/s at most"]) == ("arithmetic", 12.5)
+    held = memory["memory"]
+    assert (held["argument"], held["output"]) == (4 * 8 * 64, 4 * 8 * 8)
+    kinds = held["argument"] + held["output"] - held["alias"] + held["temp"]
+    assert held["total"] == kinds + held["generated_code"]
+    assert held["of device"] == held["total"] / KINDS["h100"].memory
 
 
 # ---- Budgets: with the compilers of the devices -------------------------------------------------

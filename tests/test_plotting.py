@@ -102,6 +102,15 @@ def test_words_have_room(side, words):
     assert (header[:, -1] == 10).all()  # nothing is cut off at the edge
 
 
+def test_words_stand_above_their_picture_in_every_row():
+    image = plotting.draw_panels([np.zeros((2, 2), int)] * 2, ["words\ngo"] * 2, 1, borders=True)
+    first, second = np.split(np.asarray(image), 2)
+    assert np.array_equal(first, second)
+    above = first[: plotting.header_height(["words\ngo"])]
+    ink = np.flatnonzero((above != above[0, -1]).any(axis=1))
+    assert 3 < ink[0] < ink[-1] < len(above) - 3
+
+
 def test_pictures_have_the_arc_colours(tmp_path):
     path = tmp_path / "best.png"
     picture = np.array([[1, 2], [3, 4]])

@@ -132,6 +132,8 @@ def test_on_several_devices_it_does_not_matter_who_else_runs(tiny, tasks, alone)
 
 def test_members_as_one_batch_end_as_if_run_alone(tiny, tasks, alone):
     """As on accelerators: other sums, so the losses agree to rounding; half-empty batches halve."""
+    assert not Population(tiny, tasks, keys(SEEDS), CONFIG).vectorize  # on CPUs
+    assert Population(tiny, tasks, keys(SEEDS), CONFIG, vectorize=True).vectorize
     for result, expected in zip(run(tiny, tasks, SEEDS, 1, vectorize=True), alone):
         assert_same(result, expected, tolerance=1e-3)
 

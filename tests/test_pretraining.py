@@ -67,6 +67,19 @@ def test_bad_configs_are_refused(changes, message):
         dataclasses.replace(TINY, **changes)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"steps": 1, "batch_size": 1, "seed": pretraining.HELD_OUT_SEED - 1},
+        {"tasks": pretraining.TaskConfig(min_side=1, max_side=6, ops=1)},
+        {"tasks": pretraining.TaskConfig(min_side=6, max_side=6)},
+        {"microbatch": TINY.batch_size},
+    ],
+)
+def test_the_ends_of_what_is_allowed_are_allowed(changes):
+    dataclasses.replace(TINY, **changes)
+
+
 def test_rates_rise_to_their_peaks_and_fall_to_0():
     config = dataclasses.replace(TINY, steps=25, warmup_steps=5, muon_lr=0.02, adam_lr=0.002)
     rates = learning_rates(config)

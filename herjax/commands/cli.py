@@ -330,3 +330,8 @@ def short(values: dict) -> str:
     return "  ".join(
         f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items()
     )
+
+
+def rounded(value: float, digits: int) -> str:
+    """A number for a table, to so many digits, without an exponent: "1,400,000"."""
+    return f"{float(f'{value:.{digits}g}'):,.15g}"

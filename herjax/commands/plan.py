@@ -65,7 +65,7 @@ MEMBERS = flags.DEFINE_integer(
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the adaptation computes products in.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/plan", "Folder for plan.json.")
 define_flags(PretrainConfig())
-flags.adopt_module_key_flags(cli)
+flags.declare_key_flag("mesh")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +229,7 @@ def report(planned: Planned, place: Place) -> dict[str, Any]:
 
 def billions(count: float | None, unit: float = 1e9, name: str = " G") -> str:
     """A count for a table; "not told" for none."""
-    return "not told" if count is None else f"{count / unit:,.4g}{name}"
+    return "not told" if count is None else cli.rounded(count / unit, 4) + name
 
 
 def show(console: Console, place: Place, rows: dict[str, dict]) -> None:
@@ -251,12 +251,12 @@ def show(console: Console, place: Place, rows: dict[str, dict]) -> None:
         if any(kind in row["collectives"] for row in rows.values()):
             none = {"count": 0, "bytes": 0}
             each = [row["collectives"].get(kind, none) for row in rows.values()]
-            told = [f"{one['count']}, {one['bytes'] / 1e6:.3g} MB" for one in each]
+            told = [f"{one['count']}, {cli.rounded(one['bytes'] / 1e6, 3)} MB" for one in each]
             table.add_row(kind, *told)
     add("calls of the host", lambda row: str(row["host calls"]))
     add(
         "bound: programs/s, at most",
-        lambda row: f"{row['bound: programs/s at most']:,.3g} ({row['bound by']})",
+        lambda row: f"{cli.rounded(row['bound: programs/s at most'], 3)} ({row['bound by']})",
     )
     console.print(table)
 
