@@ -72,7 +72,7 @@ def test_bad_configs_are_refused(changes, message):
     [
         {"steps": 1, "batch_size": 1, "seed": pretraining.HELD_OUT_SEED - 1},
         {"tasks": pretraining.TaskConfig(min_side=1, max_side=6, ops=1)},
-        {"tasks": pretraining.TaskConfig(min_side=6, max_side=6)},
+        {"tasks": pretraining.TaskConfig(min_side=6, max_side=6), "size_limits": (36,)},
         {"microbatch": TINY.batch_size},
     ],
 )
