@@ -44,7 +44,9 @@ COMPILATION_CACHE: flags.FlagHolder[str | None] = flags.DEFINE_flag(
     )
 )
 MESH = flags.DEFINE_string(
-    "mesh", None, "Devices: data:N or data:N,model:M; on CPUs, as many are made. Default: all."
+    "mesh",
+    None,
+    "Devices: data:N or data:N,model:M; CPUs: as many are made. Default: all; on CPUs what suits.",
 )
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed",

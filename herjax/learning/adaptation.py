@@ -59,7 +59,8 @@ def adapt(
     Any number of epochs is one compiled program, which pictures share by size: canvases are padded
     to the least of ``herjax.tasks.task.CANVAS_SIDES`` that holds them. The host runs 8 epochs at a
     time, with ``on_epoch`` one, with identical results. Ctrl-C waits for those that have begun, and
-    comes out, as any exception does, with the result so far as its attribute ``result``.
+    comes out, as any exception does once an epoch has ended, with the result so far as its
+    attribute ``result``.
 
     Args:
       target: integer array [R, C], colours 0 .. 9.

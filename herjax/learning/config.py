@@ -46,7 +46,8 @@ class AdaptConfig:
         ``keep_shortest``: hashes uint32 [A, 2], draws int32 [A], which count bool [A] to bool [A].
       select: which new pictures to train on, a function such as ``select_best``: accuracies float32
         [A], candidates bool [A] and how many at most to bool [A].
-      fraction: of all programs of an epoch, the most that are trained on, in whole ones (rounded).
+      fraction: of all programs of an epoch, the most that are trained on, in whole ones (rounded);
+        without effect on ``select_all``.
       order: in which order to train, a function such as ``order_sorted``: PRNG key and accuracies
         float32 [A] to ranks float32 [A], the lowest first.
       novelty: leave out pictures trained on in an earlier epoch.

@@ -14,7 +14,7 @@ class PretrainConfig:
     """A pretraining run. The defaults are the first stage of the shipped ``base-10``.
 
     Every step draws one batch of new tasks whose canvases fall into one bucket of areas, so that
-    small canvases do not pay for large ones; buckets are drawn with their share of all sizes.
+    small canvases do not pay for large ones; buckets are drawn by ``size_shares``.
 
     Attributes:
       init: weights to start from: a shipped name or a folder; empty: random ones. They may be of a

@@ -73,7 +73,7 @@ class Report:
 
 
 def report(result: Result, *, title: str = "herjax: an adaptation") -> Report:
-    """The page that the command line writes as ``report.html``, of a result of the library.
+    """The page that ``her_adapt`` writes as ``report.html``, but for seconds, command and versions.
 
     Args:
       result: of ``herjax.adapt`` or ``herjax.adapt_population``.
