@@ -27,11 +27,17 @@ CANVASES = [(shape, canvas) for shape in SHAPES for canvas in (shape, (9, 9))]
 COUNT = 300
 
 
+move = jax.jit(jax.vmap(augment_task))
+move_programs = jax.jit(jax.vmap(augment_program))
+execute = jax.jit(jax.vmap(herjax.execute))
+
+
 def make_tasks(pictures, shape):
     """Tasks whose pictures, of a shape, are both input and target."""
     return jax.vmap(lambda x: herjax.Task(x, x, *map(jnp.int32, shape)))(pictures)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def random_pairs(shape, canvas):
     """Augmentations, tasks on padded canvases, and programs of 6 draws."""
     keys = jax.random.split(jax.random.key(0), COUNT)
@@ -47,15 +53,15 @@ def random_pairs(shape, canvas):
 def test_inverse_undoes_canvas_and_program(shape, canvas):
     augmentations, tasks, programs = random_pairs(shape, canvas)
     back = jax.vmap(inverse)(augmentations)
-    moved = jax.vmap(augment_task)(augmentations, tasks)
+    moved = move(augmentations, tasks)
     assert np.mean(np.any(moved.target != tasks.target, axis=(1, 2))) > 0.9
     chex.assert_trees_all_equal(moved.input, moved.target)
     outside = ~np.asarray(inside(*shape, *canvas))
     assert (np.asarray(moved.target)[:, outside] == OUTSIDE).all()
     assert (np.asarray(moved.target)[:, ~outside] < OUTSIDE).all()
-    chex.assert_trees_all_equal(jax.vmap(augment_task)(back, moved), tasks)
-    move = jax.vmap(augment_program)
-    chex.assert_trees_all_equal(move(back, move(augmentations, programs, tasks), tasks), programs)
+    chex.assert_trees_all_equal(move(back, moved), tasks)
+    moved_programs = move_programs(augmentations, programs, tasks)
+    chex.assert_trees_all_equal(move_programs(back, moved_programs, tasks), programs)
 
 
 @pytest.mark.parametrize(("shape", "canvas"), CANVASES)
@@ -66,10 +72,10 @@ def test_moved_program_draws_the_moved_picture(shape, canvas):
     # What follows an empty record does not count: put the draws first.
     order = jnp.argsort(programs[..., OP] == 0, axis=1, stable=True)
     programs = jnp.take_along_axis(programs, order[..., None], axis=1)
-    moved = jax.vmap(augment_program)(augmentations, programs, tasks)
-    drawn = jax.vmap(herjax.execute)(moved, jax.vmap(augment_task)(augmentations, tasks).input)
-    pictures = make_tasks(jax.vmap(herjax.execute)(programs, tasks.input), shape)
-    expected = jax.vmap(augment_task)(augmentations, pictures).target
+    moved = move_programs(augmentations, programs, tasks)
+    drawn = execute(moved, move(augmentations, tasks).input)
+    pictures = make_tasks(execute(programs, tasks.input), shape)
+    expected = move(augmentations, pictures).target
     chex.assert_trees_all_equal(drawn, expected)
 
 
@@ -77,7 +83,7 @@ def test_moved_program_draws_the_moved_picture(shape, canvas):
 def test_pairs_are_exact(shape, canvas):
     """Lines included, by the referee."""
     _, tasks, programs = random_pairs(shape, canvas)
-    tasks = dataclasses.replace(tasks, target=jax.vmap(herjax.execute)(programs, tasks.input))
+    tasks = dataclasses.replace(tasks, target=execute(programs, tasks.input))
     tasks, moved = augment_pairs(tasks, programs)
     rows, cols = shape
     for task_input, target, program in zip(tasks.input, tasks.target, np.asarray(moved)):
@@ -85,6 +91,7 @@ def test_pairs_are_exact(shape, canvas):
         assert np.array_equal(drawn, target[:rows, :cols])
 
 
+@jax.jit
 def augment_pairs(tasks, programs):
     config = herjax.AdaptConfig(symmetries=True, colour_permutations=True)
     keys = jax.random.split(jax.random.key(1), COUNT)
@@ -96,7 +103,7 @@ def test_a_label_that_the_program_does_not_draw_is_moved_with_it(shape, canvas):
     """As self-training has it: the target stays the target."""
     _, tasks, programs = random_pairs(shape, canvas)
     moved, _ = augment_pairs(tasks, programs)
-    other = np.any(jax.vmap(herjax.execute)(programs, tasks.input) != tasks.target, axis=(1, 2))
+    other = np.any(execute(programs, tasks.input) != tasks.target, axis=(1, 2))
     assert other.mean() > 0.9
     chex.assert_trees_all_equal(moved.target[other], moved.input[other])
 

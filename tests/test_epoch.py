@@ -158,7 +158,8 @@ def after_an_epoch(best, weight=1.0, loss=0.5, same=False):
     update = herjax.Update(train, jnp.float32(loss), distinct)
     hashes = jnp.arange(8, dtype=jnp.uint32).at[1].set(0 if same else 1)
     hashes = jnp.stack([hashes, hashes], axis=1)
-    return epoch._next_state(state, CHOOSING, attempts, hashes, update, jnp.int32(77))
+    choose = jax.jit(epoch._next_state, static_argnums=1)
+    return choose(state, CHOOSING, attempts, hashes, update, jnp.int32(77))
 
 
 @pytest.mark.parametrize(("best", "program"), [(0.74, 3), (0.75, 0), (0.9, 0)])

@@ -1,5 +1,6 @@
 import dataclasses
 import types
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -135,13 +136,15 @@ def test_every_pass_takes_every_minibatch(monkeypatch, passes):
 def test_a_minibatch_weighs_what_was_chosen_and_what_is_fresh():
     pairs = Pairs(jnp.zeros((12, 4, 6), jnp.int32), jnp.zeros((12, 3, 3), jnp.int8), jnp.zeros(12))
     config = dataclasses.replace(CONFIG, symmetries=False, colour_permutations=False)
-    arguments = None, herjax.make_task(np.zeros((3, 3), int)), pairs, 10
-    *_, weight = minibatch(*arguments, config, 2, jax.random.key(0))
-    assert weight.tolist() == [1, 1, 0, 0]
-    config = dataclasses.replace(config, fresh=3)
-    model = herjax.Decoder(herjax.ModelConfig())
-    *_, weight = minibatch(model, *arguments[1:], config, 2, jax.random.key(0))
-    assert weight.tolist() == [1, 1, 0, 0, 1, 1, 1]
+    model, task = herjax.Decoder(herjax.ModelConfig()), herjax.make_task(np.zeros((3, 3), int))
+
+    @partial(jax.jit, static_argnums=0)
+    def weights(fresh):
+        now = dataclasses.replace(config, fresh=fresh)
+        return minibatch(model, task, pairs, 10, now, 2, jax.random.key(0))[-1]
+
+    assert weights(0).tolist() == [1, 1, 0, 0]
+    assert weights(3).tolist() == [1, 1, 0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize(("draws", "ops"), [(3, 5), (8, 2)])

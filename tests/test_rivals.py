@@ -54,7 +54,7 @@ def test_sampled_programs_stand_in_for_kept_ones_that_are_not_there(tiny, target
     attempts = jax.jit(lambda s, key: attempt_all(tiny.model, s, task, CONFIG, key)[0])(
         state, jax.random.key(1)
     )
-    tokens, temperature, held, reward = map(np.asarray, rivals.group_of(task, attempts))
+    tokens, temperature, held, reward = map(np.asarray, jax.jit(rivals.group_of)(task, attempts))
     assert not np.any(attempts.pairs.program[4:6])
     for part in (tokens, temperature, held, reward):
         assert np.array_equal(part[4:6], part[:2])
@@ -334,11 +334,14 @@ def trained_on(monkeypatch, tiny, attempted):
                 caught.append((pairs, count)) or (train, jnp.float32(0.0))
             ),
         )
-        task, train, attempts = attempted
-        learner = FUNCTIONS["learner"][name]
-        update = learner(tiny.model, train, task, attempts, config, KEY)
-        ((pairs, count),) = caught
-        return pairs, int(count), update.trained
+
+        @jax.jit
+        def learn(task, train, attempts):
+            learner = FUNCTIONS["learner"][name]
+            trained = learner(tiny.model, train, task, attempts, config, KEY).trained
+            return *caught[0], trained
+
+        return learn(*attempted)
 
     return run
 
