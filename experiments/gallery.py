@@ -20,8 +20,7 @@ from experiments.make_emoji import GROUPS
 from herjax.commands import cli
 from herjax.commands.results import RESULT, read_result
 from herjax.dsl.source import ProgramError, parse_program
-from herjax.runtime.checkpoint import CheckpointError
-from herjax.runtime.files import write_atomically
+from herjax.runtime.files import CheckpointError, write_atomically
 from herjax.stats import percent, wilson_interval
 from herjax.tasks.palette import PALETTE
 from herjax.tasks.suite import EMOJI_SIDES, emoji_grids, emoji_task

@@ -44,7 +44,8 @@ def main(_):
     ranges = [parse_sides(text) for text in SIDES.value]
     models = {name: herjax.load_pretrained(name) for name in CHECKPOINT.value.split(",")}
     found = []
-    for name, (model, params, info) in models.items():
+    for name, pretrained in models.items():
+        model, _, info = pretrained
         own = (info.get("pretraining") or {}).get("tasks", {})
         like = {field: own[field] for field in ("max_draws", "ops") if field in own}
         if own.get("program", "uniform") != "uniform":
@@ -58,7 +59,7 @@ def main(_):
                 config = PretrainConfig(
                     model=model.config, tasks=tasks, size_limits=(high**2,), size_shares=()
                 )
-                rates = evaluate(params, config, TASKS.value, temperature=TEMPERATURE.value)
+                rates = evaluate(pretrained, config, TASKS.value, temperature=TEMPERATURE.value)
                 row: dict = {"model": name, "sides": f"{low}-{high}", "inputs": inputs, **rates}
                 found.append({**row, "sha256": info["sha256"]})
                 cli.say(cli.short(row))

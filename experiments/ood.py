@@ -54,7 +54,7 @@ def main(_):
     results = {}
     for name, (source_mean, source_best) in SOURCE.items():
         picture = herjax.pictures()[name]
-        task = herjax.make_task(picture.target, picture.input, pretrained.model.config.max_side)
+        task = herjax.make_task(picture, max_side=pretrained.model.config.max_side)
         accuracy_of = jax.jit(
             lambda params, task, key: attempt(pretrained.model, params, task, config, key).accuracy
         )

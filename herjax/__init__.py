@@ -39,7 +39,7 @@ from herjax.learning.selection import (
 )
 from herjax.learning.shortening import Shortened, shorten
 from herjax.learning.train import TrainState, apply_gradients
-from herjax.runtime.checkpoint import CheckpointError
+from herjax.runtime.files import CheckpointError
 from herjax.runtime.program_cache import keep_programs
 from herjax.stats import pass_at_k, wilson_interval
 from herjax.tasks.files import load_picture

@@ -6,6 +6,7 @@ SciPy is imported where it is needed: scipy.stats takes longer to import than al
 import functools
 import itertools
 import math
+import operator
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def pass_at_k(samples: np.ndarray | int, correct: np.ndarray | int, k: int) -> np.ndarray:
+def pass_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> np.ndarray:
     """Unbiased probability that at least one of k samples is correct (Chen et al., 2021, eq. 1).
 
     Args:
@@ -26,12 +27,15 @@ def pass_at_k(samples: np.ndarray | int, correct: np.ndarray | int, k: int) -> n
       1 - C(n - c, k) / C(n, k) for each task, float64, as a product for accuracy.
 
     Raises:
-      ValueError: if k is no integer in 1 .. n, or c is not in 0 .. n.
+      ValueError: if k is no integer in 1 .. n, or c none in 0 .. n.
     """
     samples, correct = np.broadcast_arrays(np.asarray(samples), np.asarray(correct))
+    if samples.dtype.kind not in "iu" or correct.dtype.kind not in "iu":
+        raise ValueError(f"samples and correct must be integers, got {samples} and {correct}")
     if np.any((correct < 0) | (correct > samples)):
         raise ValueError("correct must be at least 0 and at most the samples")
-    if not isinstance(k, int | np.integer) or k < 1 or np.any(samples < k):
+    whole = hasattr(k, "__index__") and np.ndim(k) == 0
+    if not whole or (k := operator.index(k)) < 1 or np.any(samples < k):
         raise ValueError(f"k = {k} must be an integer, 1 .. the samples, {samples.min()}")
     i = np.arange(k)
     ratios = 1.0 - correct[..., None] / (samples[..., None] - i)
@@ -49,7 +53,8 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     rate, scale = successes / trials, 1 + z * z / trials
     centre = (rate + z * z / (2 * trials)) / scale
     spread = z / scale * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    return max(0.0, centre - spread), min(1.0, centre + spread)
+    low, high = max(0.0, centre - spread), min(1.0, centre + spread)
+    return 0.0 if successes == 0 else low, 1.0 if successes == trials else high  # not rounded
 
 
 def percent(fraction: float) -> str:

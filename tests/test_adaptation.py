@@ -1,5 +1,6 @@
 import dataclasses
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -54,11 +55,11 @@ def test_results_are_runs_to_compare(tiny, target):
     assert result.programs_sampled == 16 * len(result.history) == 96
     rows = [{"programs_sampled": 7, "solved": True, "seed": 0}]
     assert stats.Runs.of(rows) == stats.Runs.of({4: rows[0]}) == ([7], [True])
-    runs = stats.Runs.of([result, result._replace(solved=True, history=result.history[:2])])
+    runs = stats.Runs.of(
+        [result, dataclasses.replace(result, solved=True, history=result.history[:2])]
+    )
     assert (runs.sampled, runs.solved) == ([96, 32], [False, True])
     assert stats.median_to_solve(runs).value == 32
-    with pytest.raises(ValueError, match="result has no config"):
-        result._replace(config=None).programs_sampled  # noqa: B018
 
 
 def test_adapt_stops_at_a_solution_without_training(tiny):
@@ -95,7 +96,7 @@ def test_adapt_stops_at_a_solution_without_training(tiny):
 )
 def test_bad_pictures_are_refused(tiny, target, input, message):
     with pytest.raises(ValueError, match=message):
-        herjax.adapt(target, input, params=tiny)
+        herjax.adapt(target, input=input, params=tiny)
 
 
 def test_a_picture_may_be_what_becomes_an_array(target):
@@ -106,13 +107,44 @@ def test_a_picture_may_be_what_becomes_an_array(target):
     assert np.array_equal(herjax.make_task(Image()).target, target)
 
 
+def test_a_picture_or_a_task_has_its_input_with_it(target):
+    picture = herjax.pictures()["overlapping-squares"]
+    task = herjax.make_task(target, input=target // 2)
+    given = [(picture, picture), (task, task), (herjax.pad_task(task, 9), task)]
+    for drawn, expected in given:
+        made = herjax.make_task(drawn)
+        chex.assert_trees_all_equal((made.input, made.target), (expected.input, expected.target))
+    with pytest.raises(ValueError, match="input is given beside a Task, which has its own"):
+        herjax.make_task(task, input=target)
+    with pytest.raises(ValueError, match=r"target: a picture must be \[rows, columns\]"):
+        herjax.make_task(jax.tree.map(lambda leaf: leaf[None], task))
+    with pytest.raises(ValueError, match="target has colours 3 .. 77"):
+        herjax.make_task(task.replace(target=np.array([[3, 77]])))
+
+
+def test_results_are_compared_by_identity(tiny, target):
+    one, other = (herjax.adapt(target, params=tiny, config=CONFIG) for _ in range(2))
+    assert one == one
+    assert one != other
+    assert [other, one].index(one) == 1
+
+
+def test_a_state_belongs_to_its_canvas(tiny, target):
+    state = herjax.init_adaptation(tiny.params, CONFIG, jax.random.key(0), target.shape)
+    task = herjax.make_task(target[:2])
+    with pytest.raises(ValueError, match=r"task has a canvas \[2, 7\], the state \[6, 7\]"):
+        herjax.adapt_epoch(tiny.model, state, task, CONFIG)
+
+
 def test_a_result_can_be_adapted_again(tiny, target):
     first = herjax.adapt(target, params=tiny, config=CONFIG)
+    assert first.adapted.info == {"adapted_from": "untrained"}
     assert np.array_equal(first.task.target, target)
     assert first.config == CONFIG
     assert first.adapted.model == tiny.model
     assert first.adapted.params is first.params
     again = herjax.adapt(target[::-1], params=first.adapted, config=CONFIG)
+    assert again.adapted.info == {"adapted_from": "untrained"}
     fresh = herjax.adapt(target[::-1], params=tiny, config=CONFIG)
     assert not np.array_equal(again.history[0].accuracy, fresh.history[0].accuracy)
 
@@ -180,8 +212,12 @@ def test_an_exception_of_a_callback_carries_the_result_so_far(tiny, target, kind
         ({"seed": 2**32}, "seed must be an integer, 0 .. 4294967295, got 4294967296"),
         ({"on_epoch": 3}, "on_epoch must be a function, got 3"),
         ({"learner": "grpo"}, "learner must be a function, got 'grpo'"),
-        ({"params": {}}, "params must be those of base; .* is missing"),
-        ({"params": 3}, "params must be a Pretrained, a name or folder .* got int"),
+        # Heads leave no trace in parameters alone.
+        (
+            {"params": {"params": {}}},
+            "params must be a Pretrained, such as Result.adapted, .* dict",
+        ),
+        ({"params": 3}, "params must be a Pretrained, .*, a name or folder .* got int"),
     ],
 )
 def test_other_things_are_refused(tiny, target, changes, message):

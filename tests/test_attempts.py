@@ -105,7 +105,7 @@ def test_attempts_at_an_augmented_target_are_moved_back(tiny, monkeypatch, shape
     config = AdaptConfig.plain(programs=(2,), symmetries=True, colour_permutations=True)
     target = np.full(shape, 7)
     target[0, 1] = 4
-    task = herjax.make_task(target, np.full(shape, 7))
+    task = herjax.make_task(target, input=np.full(shape, 7))
     task = pad_task(task, side) if side else task
     draw = jax.jit(lambda key: (attempt(tiny.model, None, task, config, key), seen.pop()))
     drawn = [draw(jax.random.key(seed)) for seed in range(8)]

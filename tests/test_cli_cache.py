@@ -90,7 +90,7 @@ def test_a_folder_that_was_asked_for_and_will_not_do_is_an_error(home, tmp_path)
     code, out, err = run_quickly("her_adapt", "--list_tasks", f"--compilation_cache={folder}")
     assert code == 2
     assert out == ""
-    assert err == f"error: others may write programs into {folder}: chmod go-w {folder}\n"
+    assert err == f"error: others may write programs into {folder}: give a folder of your own\n"
     folder = home.parent / "below"
     home.parent.write_text("a file")
     code, out, err = run_quickly("her_adapt", "--list_tasks", f"--compilation_cache={folder}")

@@ -8,9 +8,11 @@ from absl import flags
 from herjax.commands.flags import define_flags, read_flags
 from herjax.dsl.canonical import canonical_program
 from herjax.learning.config import AdaptConfig
+from herjax.learning.optimizers import clipped_adam
 from herjax.learning.presets import PretrainConfig
 from herjax.learning.selection import keep_shortest, order_sorted, select_best
 from herjax.runtime.config import check_integer, did_you_mean, from_dict, told
+from herjax.tasks.random import TaskConfig
 from herjax.tasks.task import make_task
 
 
@@ -95,6 +97,11 @@ def test_from_dict_is_the_inverse_of_asdict():
         ({"max_epochs": 10**10}, "max_epochs must be at most 2147483647, got 10000000000"),
         ({"programs": (10**5000,)}, "programs must be at most 2147483647, got"),
         ({"clip": "1"}, "clip must be a number, got '1'"),
+        ({"clip": 10**5000}, "clip must be at most 2147483647, got"),
+        (
+            {"passes": 2**31 - 1},
+            "passes 2147483647 make 4294967294 steps an epoch",
+        ),
     ],
 )
 def test_bad_settings_are_refused(changes, message):
@@ -134,6 +141,9 @@ def test_numbers_of_numpy_become_those_of_python():
     config = AdaptConfig(learning_rate=np.float64(1e-3), max_epochs=np.int64(3), greedy=np.bool_(1))
     assert config == AdaptConfig(learning_rate=1e-3, max_epochs=3, greedy=True)
     assert [type(config.learning_rate), type(config.max_epochs)] == [float, int]
+    config = TaskConfig(drawn_inputs=np.int64(1))  # a probability, which JAX refuses as an integer
+    assert type(config.drawn_inputs) is float
+    assert type(AdaptConfig(temperatures=1).temperatures[0]) is float
 
 
 def test_a_number_or_a_list_will_do_for_a_tuple():
@@ -162,6 +172,7 @@ def test_the_defaults_are_the_ones_that_were_measured():
         "fresh": 0,
         "learning_rate": 2e-3,
         "clip": 1.0,
+        "optimizer": clipped_adam,
         "symmetries": True,
         "colour_permutations": True,
         "max_epochs": 500,

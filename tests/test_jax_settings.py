@@ -50,7 +50,8 @@ def adapt_population(params, keys=KEYS):
 
 def shorten(_):
     target = np.array(herjax.execute(SQUARES.astype(np.int32), np.zeros((5, 5), np.int8)))
-    return tuple(herjax.shorten(SQUARES, target, epochs=1))
+    found = herjax.shorten(SQUARES, target, epochs=1)
+    return found.program, found.draws
 
 
 @pytest.mark.parametrize("run", [adapt, adapt_population, shorten])
@@ -87,7 +88,7 @@ SEAMS = {
     "sample": lambda key, p: herjax.sample(*p[:2], task(), key, jnp.ones(4), 3, 9),
     "prune": lambda *_: herjax.prune(SQUARES.astype(np.int32), task().input),
     "prune for a target": lambda *_: herjax.prune(
-        SQUARES.astype(np.int32), task().input, task().target
+        SQUARES.astype(np.int32), task().input, target=task().target
     ),
     "accuracy": lambda *_: herjax.pixel_accuracy(task().input, task().target),
     "recombine": lambda key, _: herjax.recombine(

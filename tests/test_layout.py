@@ -17,8 +17,8 @@ ORDER = {
     "tasks": "task palette metrics suite images files random augmentation",
     "decoder": "layers embedding model costs sampler weights",
     "learning": (
-        "selection config room train recombination attempts learner hindsight epoch result"
-        " population adaptation shortening rivals muon presets pretraining"
+        "selection optimizers config room train recombination attempts learner hindsight epoch"
+        " result population adaptation shortening rivals muon presets pretraining"
     ),
     "viewing": "story plotting report overview display",
     "commands": (

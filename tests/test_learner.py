@@ -1,8 +1,10 @@
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import herjax
@@ -128,6 +130,33 @@ def test_a_learner_that_is_not_of_herjax_is_not_kept_between_runs(tmp_path, monk
     assert "0x" not in shown
 
 
+def descent_and_steps(config):
+    """Gradient descent, and a state of one's own beside it: how many steps were taken."""
+    count = optax.GradientTransformation(
+        lambda params: jnp.int32(0), lambda updates, steps, params=None: (updates, steps + 1)
+    )
+    return optax.chain(optax.sgd(config.learning_rate), count)
+
+
+def downhill(model, train, task, attempts, config, key):
+    """As if all gradients were 1; the loss is the state of the optimiser."""
+    ones = jax.tree.map(jnp.ones_like, train.params)
+    train = herjax.apply_gradients(train, ones, herjax.make_optimizer(config))
+    steps = train.opt_state[1][1].astype(jnp.float32)
+    return herjax.Update(train, steps, attempts.new)
+
+
+def test_an_optimiser_of_ones_own_changes_the_weights_and_keeps_its_state(tiny, target):
+    config = dataclasses.replace(CONFIG, optimizer=descent_and_steps, max_epochs=3)
+    result = herjax.adapt(target, params=tiny, config=config, learner=downhill)
+    assert [float(epoch.loss) for epoch in result.history] == [1, 2, 3]
+    lower = jax.tree.map(lambda leaf: leaf - 3 * config.learning_rate, tiny.params)
+    chex.assert_trees_all_close(result.params, lower, atol=1e-6)
+    broken = dataclasses.replace(config, optimizer=lambda config: "adam")
+    with pytest.raises(ValueError, match="optimizer must make an optax.Gradient.*, got 'adam'"):
+        herjax.adapt(target, params=tiny, config=broken)
+
+
 class Unhashable:
     __hash__ = None
 
@@ -211,6 +240,8 @@ def test_programs_of_ones_own_have_log_probs(tiny, target):
     task = herjax.make_task(target[:rows, :cols])
     pixels = [[[PIXEL, 3, r, c, 0, 0]] for r in range(rows) for c in range(cols)]
     programs = [np.zeros((0, 6), int), *map(np.array, pixels)]
+    none = herjax.encode_programs([], rows, cols)
+    assert log_probs(*tiny[:2], task, none).shape == (0, 2, 4)
     tokens = herjax.encode_programs(programs, rows, cols)
     assert tokens.shape == (7, 2, 4)
     found = log_probs(*tiny[:2], task, tokens)

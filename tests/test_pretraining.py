@@ -115,7 +115,7 @@ def test_every_program_can_be_compiled_ahead():
     programs = len(program_cache._calls)
     for bucket in range(len(LONG.size_limits)):
         state, _ = pretrain_step(state, LONG, bucket)
-    evaluate(state.params, LONG, tasks=4)
+    evaluate(Pretrained(Decoder(LONG.model), state.params, {}), LONG, tasks=4)
     assert len(program_cache._calls) == programs
 
 
@@ -172,7 +172,7 @@ def test_evaluate_counts_programs_that_draw_the_task(monkeypatch):
         return np.arange(samples) < tasks[:, None] % 3
 
     monkeypatch.setattr(pretraining, "_solved", solved)
-    result = pretraining.evaluate(None, TINY, 32, samples=4)
+    result = pretraining.evaluate(Pretrained(Decoder(TINY.model), {}, {}), TINY, 32, samples=4)
     # Sizes 3 .. 6: 9 of 16 in the first bucket (18 tasks), 7 of 16 in the second (14 tasks).
     right = np.concatenate([np.arange(18) % 3, np.arange(14) % 3])
     assert result == {

@@ -20,7 +20,7 @@ def make_case(seed, parents=5, draws=8, shape=SHAPE):
         program[:count] = referee.random_program(rng, count, *shape)
         program[:count, 1] %= 4  # few colours, so that draws are often right
     input, target = rng.integers(0, 4, (2, *shape))
-    return programs, herjax.make_task(target, input)
+    return programs, herjax.make_task(target, input=input)
 
 
 def right(program, task):

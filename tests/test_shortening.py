@@ -36,7 +36,7 @@ def case(seed):
     short = referee.random_program(rng, 3, *SHAPE, ops=2)
     short[2, 1] = 0  # a hole, which most of the input has, too
     canvas = rng.integers(0, 4, SHAPE) * (rng.random(SHAPE) < 0.1)
-    task = herjax.make_task(referee.execute(short, canvas), canvas)
+    task = herjax.make_task(referee.execute(short, canvas), input=canvas)
     runs = from_runs(np.asarray(task.target), input=-1).program
     runs = np.pad(rng.permutation(runs), ((0, ROOM - len(runs)), (0, 0)))
     return np.asarray(simplify(runs, task)), short, task, rng
@@ -296,7 +296,7 @@ def test_what_was_not_solved_is_not_shortened(found, member):
 def test_the_search_is_on_the_input_and_with_the_seed_of_the_member(member, monkeypatch):
     given = []
 
-    def shorten(program, target, input, *, epochs, seed, on_epoch):
+    def shorten(program, target, *, input, epochs, seed, on_epoch):
         given.append((target, input, epochs, seed))
         return shortening.Shortened(program, [len(program)] * (epochs + 1))
 

@@ -3,6 +3,7 @@ import runpy
 import numpy as np
 import pytest
 
+import herjax
 from herjax.dsl.source import ProgramError, format_program, format_script, parse_program
 from tests import referee
 
@@ -16,9 +17,36 @@ def test_round_trip_of_random_programs():
         assert np.array_equal(parse_program(source, height, width), program)
 
 
-def test_format_stops_at_the_padding():
-    padded = np.array([[5, 1, 0, 0, 0, 0], [0] * 6], np.int32)
-    assert parse_program(format_program(padded)).shape == (1, 6)
+def test_empty_records_are_left_out_as_they_paint_nothing():
+    program = np.array([[5, 1, 0, 0, 0, 0], [0] * 6, [5, 2, 1, 1, 0, 0], [0] * 6], np.int32)
+    draws = program[[0, 2]]
+    assert np.array_equal(parse_program(format_program(program)), draws)
+    canvas = np.zeros((2, 2), int)
+    assert np.array_equal(herjax.execute(program, canvas), herjax.execute(draws, canvas))
+    tokens = [herjax.encode_programs([each], 2, 2) for each in (program, draws)]
+    assert np.array_equal(*tokens)
+
+
+@pytest.mark.parametrize("record", [[2, 12, 0, 0, 1, 1], [2, 3, -3, 0, 1, 1], [7, 3, 0, 0, 1, 1]])
+def test_what_could_not_be_parsed_again_is_not_written(record):
+    with pytest.raises(ValueError, match="program: "):
+        format_program([record])
+
+
+@pytest.mark.parametrize("kind", [float, bool])
+def test_programs_are_integers(kind):
+    program = np.ones((2, 6), kind)
+    calls = [
+        lambda: format_program(program),
+        lambda: herjax.execute(program, np.zeros((3, 3), int)),
+        lambda: herjax.prune(program.tolist(), np.zeros((3, 3), int)),
+        lambda: herjax.encode_programs([program], 3, 3),
+    ]
+    for call in calls:
+        with pytest.raises(
+            ValueError, match=f"program must be integer records, got {kind.__name__}"
+        ):
+            call()
 
 
 def test_documented_form():

@@ -38,6 +38,9 @@ def test_pass_at_k_takes_arrays_and_rejects_k_out_of_range():
     for k in (0, 5, 1.5):
         with pytest.raises(ValueError, match=f"k = {k}"):
             pass_at_k(4, 2, k)
+    assert pass_at_k(4, 2, jnp.int32(1)) == 0.5
+    with pytest.raises(ValueError, match="samples and correct must be integers, got 4.5 and 2"):
+        pass_at_k(4.5, 2, 1)
     for correct in (-1, 5):
         with pytest.raises(ValueError, match="correct must be"):
             pass_at_k(4, correct, 2)

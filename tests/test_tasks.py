@@ -158,8 +158,8 @@ def test_a_task_within_a_canvas_has_any_size_up_to_it(monkeypatch):
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    for sizes in ([(6, 3)], [(0, 3)], [3, 4]):
-        with pytest.raises(ValueError, match=r"sizes must be \[S, 2\], from 1x1 to 5x6"):
+    for sizes in ([(6, 3)], [(0, 3)], [3, 4], [(3.9, 3.9)]):
+        with pytest.raises(ValueError, match=r"sizes must be integers \[S, 2\], from 1x1 to 5x6"):
             random_task(jax.random.key(0), sizes, CONFIG, (5, 6))
 
 

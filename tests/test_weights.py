@@ -1,4 +1,5 @@
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -73,6 +74,14 @@ def damage(folder, kind):
         config.write_text("[]")
 
 
+def test_only_a_string_is_a_shipped_name(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    herjax.save_weights("base", tiny)
+    assert herjax.load_pretrained(pathlib.Path("base")).model == tiny.model
+    assert herjax.load_pretrained("./base").model == tiny.model
+    assert herjax.load_pretrained("base").model != tiny.model
+
+
 def test_weights_made_from_others_may_have_their_info(tiny, folder, tmp_path):
     loaded = herjax.load_pretrained(folder).computing_in("bfloat16")
     changed = jax.tree.map(lambda leaf: leaf + 1, loaded.params)
@@ -130,7 +139,7 @@ def test_shipped_models_load_and_draw(name):
     target = np.full((5, 6), 3)
     target[1:4, 1:3] = 7
     target[:, 5] = 1
-    task = herjax.make_task(target, np.full((5, 6), 3))
+    task = herjax.make_task(target, input=np.full((5, 6), 3))
     found = herjax.sample(
         shipped.model, shipped.params, task, jax.random.key(0), np.zeros(1, np.float32), 6, 30
     )

@@ -163,8 +163,7 @@ def adapt_again(study: Study, table: Table, row: Row, picture: str, seed: int) -
     block = next(block for block in table.blocks if picture in block.pictures)
     chosen = study.named[picture]
     return herjax.adapt(
-        chosen.target,
-        chosen.input,
+        chosen,
         params=decoder_of(row.model),
         seed=seed,
         config=study.settled(row, block),

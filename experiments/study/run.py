@@ -173,7 +173,7 @@ class Study:
 
     def _task(self, picture: str) -> Task:
         chosen = self.named[picture]
-        return herjax.make_task(chosen.target, chosen.input)
+        return herjax.make_task(chosen)
 
     def _adapted(
         self,
@@ -280,13 +280,16 @@ def held_out(decoder: Pretrained) -> float:
     config = PretrainConfig(
         model=decoder.model.config, tasks=TaskConfig(max_side=side), size_limits=limits
     )
-    return round(evaluate(decoder.params, config, HELD_OUT)["pass@8"], 4)
+    return round(evaluate(decoder, config, HELD_OUT)["pass@8"], 4)
 
 
 def settings_hash(config: AdaptConfig, row: Row, block: Block) -> str:
     """A few digits that stand for all that a line depends on but picture and seed."""
     model = decoder_of(row.model).info["sha256"][:8]
-    told = json.dumps([to_json(config), row.learner, model, block.budget])
+    settings = to_json(config)
+    if settings["optimizer"] == "adam":  # as it always was, before there was another
+        del settings["optimizer"]
+    told = json.dumps([settings, row.learner, model, block.budget])
     return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 

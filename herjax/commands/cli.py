@@ -20,8 +20,7 @@ from absl import logging as absl_logging
 from herjax.commands.door import fail, parse
 from herjax.commands.flags import OWN, is_of_own
 from herjax.runtime import processes, program_cache, records, xla_flags
-from herjax.runtime.checkpoint import CheckpointError
-from herjax.runtime.files import write_atomically
+from herjax.runtime.files import CheckpointError, write_atomically
 from herjax.runtime.jax_settings import as_written
 from herjax.runtime.lock import NAME, Lock
 from herjax.runtime.processes import ProcessError

@@ -19,6 +19,7 @@ from absl import flags
 from herjax.dsl.canonical import canonical_program, program_as_said, pruned_program
 from herjax.learning import rivals, selection
 from herjax.learning.hindsight import hindsight
+from herjax.learning.optimizers import clipped_adam
 from herjax.runtime.config import check_function
 from herjax.tasks.random import random_program
 
@@ -39,6 +40,7 @@ FUNCTIONS: dict[str, dict[str, Callable]] = {
         "entropic": rivals.entropic,
         "max-at-k": rivals.max_at_k,
     },
+    "optimizer": {"adam": clipped_adam},
     "rewrite": {
         "canonical": canonical_program,
         "pruned": pruned_program,

@@ -144,7 +144,7 @@ def make_population(
     side = pretrained.model.config.max_side
     return Population(
         pretrained,
-        [herjax.make_task(m.picture.target, m.picture.input, side) for m in members],
+        [herjax.make_task(m.picture, max_side=side) for m in members],
         keys_of([member.seed for member in members]),
         config,
         learner=function_named("learner", LEARNER.value),

@@ -21,7 +21,7 @@ from herjax.commands.events import EventFile
 from herjax.learning.config import AdaptConfig
 from herjax.learning.population import CHUNK, Advance, Population
 from herjax.runtime import processes, records
-from herjax.runtime.checkpoint import CheckpointError
+from herjax.runtime.files import CheckpointError
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import replicated
 

@@ -43,7 +43,8 @@ from herjax.learning.pretraining import (
 )
 from herjax.learning.train import TrainState
 from herjax.runtime import processes, records
-from herjax.runtime.checkpoint import CheckpointError, Checkpoints
+from herjax.runtime.checkpoint import Checkpoints
+from herjax.runtime.files import CheckpointError
 from herjax.runtime.lock import Lock
 from herjax.runtime.machine import processors
 from herjax.runtime.sharding import platform_of, replicated
@@ -138,7 +139,8 @@ class Run:
         """Whatever is due at this step: an evaluation, a checkpoint, a snapshot."""
         config, step = self.config, self.step
         if evaluates(config, step) and step not in self.evaluated:
-            result = evaluate(self.state.params, config, config.eval_tasks, mesh=self.mesh)
+            now = Pretrained(Decoder(config.model), self.state.params, {})
+            result = evaluate(now, config, config.eval_tasks, mesh=self.mesh)
             self.log({"step": step, **result})
             console.print(f"step {step}: {cli.short(result)}")
             self.clock = time.monotonic(), step
@@ -278,7 +280,8 @@ def export(
 
     To be called on the first process, then or later.
     """
-    result = evaluate(params, config, config.final_eval_tasks, mesh=mesh)
+    ended = Pretrained(Decoder(config.model), params, {})
+    result = evaluate(ended, config, config.final_eval_tasks, mesh=mesh)
     if stop.came():
         stop.leave(f"saved at step {step}, its evaluation not done")
     info = {

@@ -18,8 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from herjax.runtime import processes, records
-from herjax.runtime.checkpoint import CheckpointError
-from herjax.runtime.files import write_atomically
+from herjax.runtime.files import CheckpointError, write_atomically
 
 log = logging.getLogger(__name__)
 RESULT, SUMS = "result.json", "SHA256SUMS"

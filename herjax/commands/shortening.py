@@ -69,9 +69,12 @@ def is_left(member: Member, epochs: int) -> bool:
 
 def told_of(result: dict) -> str:
     """What a shortening brought, in words."""
-    draws = f"{result['draws']} draw{'s' * (result['draws'] != 1)}"
+    draws, epochs = (
+        f"{result[name]} {unit}{'s' * (result[name] != 1)}"
+        for name, unit in (("draws", "draw"), ("shorten_epochs", "epoch"))
+    )
     return (
-        f"{draws} after {result['shorten_epochs']} epochs of shortening,"
+        f"{draws} after {epochs} of shortening,"
         f" {result['draws_before']} before, at least {result['least_draws']} in any program;"
         f" {result['seconds_shorten']:.1f} s"
     )
@@ -82,7 +85,7 @@ def _shorten(member: Member, epochs: int, writer: Writer, look: Callable[[int, i
     first, began = first_program(member, result), time.monotonic()
     target, canvas = member.picture.target, member.picture.input
     with contextlib.suppress(_Stopped):
-        found = shorten(first, target, canvas, epochs=epochs, seed=member.seed, on_epoch=look)
+        found = shorten(first, target, input=canvas, epochs=epochs, seed=member.seed, on_epoch=look)
         seconds = round(time.monotonic() - began, 3)
         writer.submit(lambda: write_short(member, result, first, found, seconds))
 

@@ -37,6 +37,7 @@ from herjax.dsl.grammar import (
     slots_used,
 )
 from herjax.dsl.ops import COLOURS, END
+from herjax.runtime.config import told
 from herjax.runtime.jax_settings import as_written
 from herjax.runtime.threefry import unrolled
 from herjax.tasks.task import Task, check_size
@@ -124,6 +125,8 @@ def sample(
       ValueError: for a batch of tasks, a canvas that is too large for the model, or a temperature
         that is none for each program.
     """
+    if not isinstance(task, Task):
+        raise ValueError(f"task must be a Task, as from make_task, got {told(task)}")
     temperature = jnp.asarray(temperature, jnp.float32)
     if task.target.ndim != 2 or temperature.ndim != 1:
         got = f"{[*task.target.shape]} and {[*temperature.shape]}"

@@ -18,9 +18,8 @@ from herjax.decoder.embedding import ModelConfig
 from herjax.decoder.model import Decoder
 from herjax.dsl.grammar import SLOTS
 from herjax.dsl.ops import OPS
-from herjax.runtime.checkpoint import CheckpointError
 from herjax.runtime.config import did_you_mean, from_dict, told
-from herjax.runtime.files import parse_json, read_bounded, write_atomically
+from herjax.runtime.files import CheckpointError, parse_json, read_bounded, write_atomically
 from herjax.runtime.jax_settings import as_written
 from herjax.tasks.task import Task
 
@@ -113,6 +112,9 @@ def _digest(shape: dict, data: bytes) -> str:
 def load_pretrained(name: str | os.PathLike = BASE) -> Pretrained:
     """Load a shipped model by name, or one from a folder that ``save_weights`` wrote.
 
+    A string that is a shipped name is that; of a folder of such a name give a ``pathlib.Path``, or
+    "./base".
+
     Raises:
       CheckpointError: if there is no such model, or its files are damaged, do not fit together, or
         hold weights that are not finite.
@@ -120,7 +122,7 @@ def load_pretrained(name: str | os.PathLike = BASE) -> Pretrained:
     """
     if not isinstance(name, str | os.PathLike):
         raise ValueError(f"a model is a name or a folder, got {told(name)}")
-    shipped = str(name) in shipped_names()
+    shipped = isinstance(name, str) and name in shipped_names()
     folder = SHIPPED / name if shipped else pathlib.Path(name)
     try:
         info = _read_info(folder)
@@ -230,31 +232,20 @@ def shipped_base() -> Pretrained:
     return load_pretrained(BASE)
 
 
-def load_decoder(params: Pretrained | dict | str | os.PathLike | None) -> Pretrained:
+def load_decoder(params: Pretrained | str | os.PathLike | None) -> Pretrained:
     """The decoder that ``adapt`` was given; the shipped base for None.
 
     Raises:
-      ValueError: if ``params`` is no decoder, or parameters of another one than ``base``.
+      ValueError: if ``params`` is no decoder.
       CheckpointError: if it names no model, or a damaged one.
     """
     if params is None:
         return shipped_base()
-    if isinstance(params, dict):
-        base = shipped_base()
-        given = params.get("params")
-        flat = traverse_util.flatten_dict(given, sep="/") if isinstance(given, dict) else {}
-        try:
-            check_params(flat, parameter_shapes(base.model.config))
-        except ValueError as error:
-            raise ValueError(
-                f"params must be those of base; of another decoder, pass a Pretrained: {error}"
-            ) from None
-        return Pretrained(base.model, params, {})
     if isinstance(params, str | os.PathLike):
         return load_pretrained(params)
     if not isinstance(params, Pretrained):
         raise ValueError(
-            "params must be a Pretrained, a name or folder for load_pretrained, parameters, or"
-            f" None, got {type(params).__name__}"
+            "params must be a Pretrained, such as Result.adapted, a name or folder for"
+            f" load_pretrained, or None, got {type(params).__name__}"
         )
     return params

@@ -108,12 +108,19 @@ def execute(program: Array | np.ndarray, input: Array | np.ndarray) -> Array:
       The painted canvas [R, C], dtype of ``input``.
 
     Raises:
-      ValueError: for other shapes.
+      ValueError: for other shapes or types.
     """
     check_shape(program)
-    program, input = jnp.asarray(program), jnp.asarray(input)
+    input = jnp.asarray(input)
     if input.ndim != 2:
         raise ValueError(f"input must be a canvas [R, C], got shape {[*input.shape]}")
+    if not isinstance(program, jax.core.Tracer):  # lengths share a compiled program
+        program = np.pad(program, ((0, -len(program) % 16), (0, 0)))
+    return _execute(jnp.asarray(program), input)
+
+
+@partial(jax.jit, inline=True)
+def _execute(program: Array, input: Array) -> Array:
     rows, cols = input.shape
     areas = _areas(program, rows, cols)
     colours = program[:, COLOUR].astype(areas.op.dtype)  # the canvas too: one width in the loop
@@ -130,13 +137,14 @@ def execute(program: Array | np.ndarray, input: Array | np.ndarray) -> Array:
 def prune(
     program: Array | np.ndarray,
     input: Array | np.ndarray,
+    *,
     target: Array | np.ndarray | None = None,
 ) -> Array:
     """Remove every draw that the picture does not need; the kept ones move to the front.
 
     One pass from the bottom up: a draw is needed if, where it is seen, its colour differs from
     what the kept draws below it show. Draws above are then judged against the kept ones alone,
-    so two equal draws never remove each other and nothing removable is left.
+    so two equal draws never remove each other and, without target, nothing removable is left.
 
     Args:
       program: records [N, 6].
@@ -149,7 +157,11 @@ def prune(
       it, of a picture that has at least as many cells right.
     """
     check_shape(program)
-    program, input = jnp.asarray(program), jnp.asarray(input)
+    return _prune(jnp.asarray(program), jnp.asarray(input), target)
+
+
+@partial(jax.jit, inline=True)
+def _prune(program: Array, input: Array, target: Array | None) -> Array:
     masks = draw_masks(program, *input.shape) & (input != OUTSIDE)[None]
     top = top_draw(masks)
 

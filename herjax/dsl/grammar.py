@@ -135,8 +135,6 @@ def check_records(program: ArrayLike, height: int, width: int) -> np.ndarray:
     """
     check_shape(program)
     records = np.asarray(program)
-    if records.dtype.kind not in "iu":
-        raise ValueError(f"program must be integer records, got {records.dtype}")
     limits = np.array([len(OPS) + 1, COLOURS, height, width, height, width])
     wrong = np.flatnonzero(((records < 0) | (records >= limits)).any(axis=1))
     if len(wrong):

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-END = 0  # the op of an empty record: no draw here, and none after it
+END = 0  # the op of an empty record, which paints nothing; those of herjax stand at the end
 COLOURS = 10
 
 # A record is (op, colour, r1, c1, r2, c2); these are its columns.
@@ -146,14 +146,16 @@ _SEGMENT = np.array([False] + [op.segment for op in OPS])
 
 
 def check_shape(program: Any) -> None:
-    """ValueError unless a program, which may be traced, has the shape [N, 6] of records."""
-    shape = getattr(program, "shape", None)
-    if shape is None and isinstance(program, list | tuple):
+    """ValueError unless a program, which may be traced, is integer records [N, 6]."""
+    if isinstance(program, list | tuple):
         with contextlib.suppress(ValueError):  # rows of unequal lengths
-            shape = np.shape(program)
+            program = np.asarray(program)
+    shape = getattr(program, "shape", None)
     if shape is None or len(shape) != 2 or shape[1] != RECORD_SIZE:
         given = type(program).__name__ if shape is None else f"shape {[*shape]}"
         raise ValueError(f"program must be records [N, {RECORD_SIZE}], got {given}")
+    if program.dtype.kind not in "iu":
+        raise ValueError(f"program must be integer records, got {program.dtype}")
 
 
 def has_corners(op: Array) -> Array:

@@ -13,6 +13,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from herjax.dsl import drawing
 from herjax.dsl.ops import (
@@ -42,19 +43,22 @@ class Call(NamedTuple):
     arguments: dict[str, int | tuple[int, ...]]  # by keyword, without the image
 
 
-def program_calls(program: np.ndarray) -> list[Call]:
-    """The calls that records [N, 6] stand for, in painting order, up to the first END.
+def program_calls(program: ArrayLike) -> list[Call]:
+    """The calls that records [N, 6] stand for, in painting order, without empty records.
 
     Raises:
-      ValueError: for another shape, or an op that there is none of.
+      ValueError: for other shapes or types, an op or a colour that there is none of, or points
+        below 0.
     """
     check_shape(program)
     calls = []
     for record in np.asarray(program):
         if record[OP] == END:
-            break
+            continue
         if not 0 < record[OP] <= len(OPS):
             raise ValueError(f"program: ops are {END} .. {len(OPS)}, got {record[OP]}")
+        if min(record) < 0 or record[COLOUR] >= COLOURS:
+            raise ValueError(f"program: no draw is {record.tolist()}")
         op, arguments = OPS[record[OP] - 1], {}
         for name in op.arguments:
             values = tuple(int(record[column]) for column in ARGUMENT_COLUMNS[name])
@@ -68,11 +72,11 @@ def draw_call(picture: np.ndarray, call: Call) -> None:
     getattr(drawing, call.name)(picture, **call.arguments)
 
 
-def format_program(program: np.ndarray) -> str:
+def format_program(program: ArrayLike) -> str:
     """Records [N, 6] -> ``def task(img): ...``, one call a line, in painting order.
 
     Raises:
-      ValueError: for another shape, or an op that there is none of.
+      ValueError: unless it is records of draws.
     """
     lines = ["def task(img):"]
     for name, arguments in program_calls(program):
@@ -226,7 +230,7 @@ def _integers(where: str, name: str, node: ast.expr) -> list[int]:
     return list(values)
 
 
-def format_script(program: np.ndarray, canvas: np.ndarray) -> str:
+def format_script(program: ArrayLike, canvas: ArrayLike) -> str:
     """A program as a file that runs by itself and prints the picture that it paints over a canvas.
 
     The file needs NumPy and scikit-image alone.

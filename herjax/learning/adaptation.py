@@ -25,6 +25,7 @@ from herjax.runtime.config import check_function, check_integer, told
 from herjax.runtime.jax_settings import on_its_own
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import check_mesh
+from herjax.tasks.suite import Picture
 from herjax.tasks.task import Task, canvas_side, check_size, make_task, pad_task
 
 MAX_SEED = 2**32 - 1  # beyond, keys repeat
@@ -45,10 +46,10 @@ def _copy_and_last(state: AdaptState) -> tuple[AdaptState, EpochMetrics]:
 
 
 def adapt(
-    target: ArrayLike,
-    input: ArrayLike | None = None,
+    target: ArrayLike | Picture,
     *,
-    params: Pretrained | dict | str | os.PathLike | None = None,
+    input: ArrayLike | None = None,
+    params: Pretrained | str | os.PathLike | None = None,
     seed: int = 0,
     config: AdaptConfig | None = None,
     learner: Learner = hindsight,
@@ -63,10 +64,10 @@ def adapt(
     attribute ``result``.
 
     Args:
-      target: integer array [R, C], colours 0 .. 9.
+      target: integer array [R, C], colours 0 .. 9; or a ``Picture`` or ``Task``, with its input.
       input: canvas to draw on, likewise; blank of colour 0 if None.
       params: a decoder, as from ``load_pretrained`` or ``Result.adapted``, or what
-        ``load_pretrained`` takes, or parameters of the shape of ``base``; None: ``base``.
+        ``load_pretrained`` takes; None: ``base``.
       seed: of everything random, 0 .. 2**32 - 1.
       config: default settings if None.
       learner: what changes the weights in an epoch, see ``herjax.learning.learner``. Make it once:
@@ -85,7 +86,7 @@ def adapt(
     check_function("learner", learner)
     if on_epoch is not None:
         check_function("on_epoch", on_epoch)
-    task = make_task(target, input)
+    task = make_task(target, input=input)
     shape = task.target.shape
     pretrained = load_decoder(params)
     check_size(shape, pretrained.model.config.max_side)
@@ -126,10 +127,10 @@ def _hand_over(
 
 
 def adapt_population(
-    tasks: Sequence[Task | ArrayLike],
+    tasks: Sequence[Task | Picture | ArrayLike],
     seeds: Sequence[int] | Array,
     *,
-    params: Pretrained | dict | str | os.PathLike | None = None,
+    params: Pretrained | str | os.PathLike | None = None,
     config: AdaptConfig | None = None,
     learner: Learner = hindsight,
     mesh: Mesh | None = None,
@@ -145,7 +146,7 @@ def adapt_population(
     exception comes when all have ended.
 
     Args:
-      tasks: M pictures as for ``make_task``, or tasks made by it; repeat one for several seeds.
+      tasks: M pictures as for ``make_task``; repeat one for several seeds.
       seeds: M integers as for ``herjax.adapt``, or PRNG keys [M].
       params, config, learner: of all members, as for ``herjax.adapt``.
       mesh: its axis "data" splits the members, "model" the decoder; None: all devices on "data".
@@ -170,7 +171,7 @@ def adapt_population(
     if len(tasks) != len(keys):
         raise ValueError(f"{len(tasks)} tasks and {len(keys)} seeds: they must pair up")
     decoder = load_decoder(params)
-    made = [task if isinstance(task, Task) else make_task(task) for task in tasks]
+    made = [make_task(task) for task in tasks]
     shapes = [task.target.shape for task in made]
     for shape in shapes:
         check_size(shape, decoder.model.config.max_side)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from herjax.dsl.canonical import Rewrite, canonical_program
+from herjax.learning.optimizers import Optimizer, clipped_adam
 from herjax.learning.selection import (
     Distinct,
     Order,
@@ -18,7 +19,7 @@ from herjax.learning.selection import (
     select_all,
     select_best,
 )
-from herjax.runtime.config import check_types, told
+from herjax.runtime.config import MOST, check_types, told
 from herjax.tasks.augmentation import Augmentation, random_augmentation
 from herjax.tasks.task import Task
 
@@ -38,14 +39,15 @@ class AdaptConfig:
         different pictures, the temperatures rise by a tenth.
       greedy: also write one program an epoch of the best token everywhere.
       partners: how many other programs' draws each program is offered, all if there are fewer; 0:
-        no recombination, plain HER.
+        no recombination.
       keep: how many of the best programs so far are recombined in every epoch.
       rewrite: each program to another of the same picture, a function such as
         ``canonical_program``: records int32 [N, 6], canvas [R, C], height and width to records.
       distinct: of programs of the same picture, which to keep, a function such as
         ``keep_shortest``: hashes uint32 [A, 2], draws int32 [A], which count bool [A] to bool [A].
       select: which new pictures to train on, a function such as ``select_best``: accuracies float32
-        [A], candidates bool [A] and how many at most to bool [A].
+        [A], candidates bool [A] and how many at most to bool [A]. Of what one of your own chooses,
+        the best ``fraction`` is taken.
       fraction: of all programs of an epoch, the most that are trained on, in whole ones (rounded);
         without effect on ``select_all``.
       order: in which order to train, a function such as ``order_sorted``: PRNG key and accuracies
@@ -54,8 +56,10 @@ class AdaptConfig:
       passes: over the pairs that are trained on, in every epoch.
       minibatch: pairs of a picture and its program in an optimiser step.
       fresh: random pretraining tasks added to each minibatch.
-      learning_rate: of Adam, constant; 0: search without learning.
+      learning_rate: constant; 0: search without learning, whatever the learner.
       clip: the most global norm of the gradient, which is scaled down to it.
+      optimizer: a function such as ``clipped_adam``: these settings to an optax transformation. Its
+        state is what a learner keeps from epoch to epoch beside the weights.
       symmetries: turn and mirror, at random, the target of each epoch and every pair.
       colour_permutations: permute, at random, the colours of the target and of every pair.
       max_epochs: after so many an adaptation gives up. Its history has room for all of them.
@@ -80,6 +84,7 @@ class AdaptConfig:
     fresh: int = 0
     learning_rate: float = 2e-3
     clip: float = 1.0
+    optimizer: Optimizer = clipped_adam
     symmetries: bool = True
     colour_permutations: bool = True
     max_epochs: int = 500
@@ -124,6 +129,8 @@ class AdaptConfig:
             raise ValueError(f"clip must be positive, got {self.clip}")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction must be above 0 and at most 1, got {self.fraction}")
+        if self.steps > MOST:
+            raise ValueError(f"passes {self.passes} make {self.steps} steps an epoch, above {MOST}")
 
     @classmethod
     def plain(cls, **changes: Any) -> "AdaptConfig":

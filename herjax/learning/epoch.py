@@ -205,7 +205,13 @@ def adapt_epoch(
       task: unbatched, canvases [R, C].
       config: static.
       learner: what changes the weights.
+
+    Raises:
+      ValueError: if the state is of another canvas, or the learner returns no ``Update``.
     """
+    canvas = state.history.best_picture.shape[1:]
+    if task.target.shape != canvas:
+        raise ValueError(f"task has a canvas {[*task.target.shape]}, the state {[*canvas]}")
     key = jax.random.fold_in(state.key, state.epoch)
     attempt_key, _, learner_key = jax.random.split(key, 3)  # three: seeds keep their meaning
     attempts, hashes, run = attempt_all(model, state, task, config, attempt_key)

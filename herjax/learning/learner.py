@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -15,10 +16,10 @@ from herjax.decoder.model import Decoder
 from herjax.dsl.grammar import SLOTS, legal_tokens
 from herjax.learning.attempts import Attempts
 from herjax.learning.config import AdaptConfig
+from herjax.learning.optimizers import gathered
 from herjax.learning.train import TrainState, token_log_probs
 from herjax.runtime.config import told
 from herjax.runtime.jax_settings import as_written
-from herjax.runtime.sharding import whole
 from herjax.tasks.task import Task, check_size
 
 
@@ -47,6 +48,7 @@ class Learner(Protocol):
         attempts: Attempts,
         config: AdaptConfig,
         key: Array,
+        /,
     ) -> Update:
         """Learn from an epoch.
 
@@ -62,16 +64,15 @@ class Learner(Protocol):
 
 
 def make_optimizer(config: AdaptConfig) -> optax.GradientTransformation:
-    """Adam with a constant rate and clipped gradients (source iteration 5).
+    """That of the settings, whole on every device.
 
-    On one flat array of all parameters: three kernels to compile instead of three for each. It is
-    whole on every device, since devices whose members end at different times must not exchange
-    pieces of it.
+    Raises:
+      ValueError: if ``config.optimizer`` makes none.
     """
-    gather = optax.stateless(lambda updates, _: whole(updates))
-    adam = optax.adam(config.learning_rate)
-    clip = optax.clip_by_global_norm(config.clip)
-    return optax.chain(gather, optax.flatten(optax.chain(gather, clip, adam, gather)), gather)
+    made = config.optimizer(config)
+    if not isinstance(made, optax.GradientTransformation):
+        raise ValueError(f"optimizer must make an optax.GradientTransformation, got {told(made)}")
+    return optax.chain(gathered, made, gathered)
 
 
 @as_written()
@@ -79,8 +80,8 @@ def program_log_probs(
     model: Decoder,
     params: dict[str, Any],
     task: Task,
-    tokens: Array,
-    temperature: Array | None = None,
+    tokens: Array | np.ndarray,
+    temperature: Array | np.ndarray | None = None,
 ) -> Array:
     """Log-probabilities of every token of G programs for one task, whose canvas is encoded once.
 
@@ -116,6 +117,8 @@ def program_log_probs(
             f"temperature must be [G], here [{len(tokens)}], got {[*jnp.shape(temperature)]}"
         )
     check_size(task.target.shape, model.config.max_side)
+    if not len(tokens):
+        return jnp.zeros((0, tokens.shape[1] + 1, SLOTS))
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     prefix = model.apply(params, batch, task.target.size, method=Decoder.encode)
     prefix = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(tokens), axis=0), prefix)

@@ -119,7 +119,7 @@ def check_pretrain(config: PretrainConfig, mesh: Mesh) -> None:
 
 
 def learning_rates(config: PretrainConfig) -> dict[str, optax.Schedule]:
-    """The schedules of Muon and of Adam: each rises linearly from 0, then falls linearly to 0."""
+    """The schedules of Muon and of Adam: from 0 to the peak in ``warmup_steps``, then down to 0."""
 
     def schedule(peak: float) -> optax.Schedule:
         warmup = optax.linear_schedule(0.0, peak, config.warmup_steps)
@@ -322,7 +322,7 @@ def compiled_step(
 
 
 def evaluate(
-    params: dict[str, Any],
+    pretrained: Pretrained,
     config: PretrainConfig,
     tasks: int,
     samples: int = SAMPLES,
@@ -331,16 +331,21 @@ def evaluate(
 ) -> dict[str, float]:
     """pass@1 and pass@k (k = ``samples``) on held-out random tasks, by the unbiased estimator.
 
-    The sizes are stratified: each bucket has its share of the tasks (exactly, if ``tasks`` is a
-    multiple of the number of sizes).
+    Args:
+      pretrained: the decoder.
+      config: what tasks, by ``tasks`` and ``size_limits``; its ``model`` does not count.
+      tasks: how many, of each bucket its share (exactly, if a multiple of the number of sizes).
+      samples: programs for each task, at ``temperature``.
+      mesh: its devices share the tasks; one device if None.
     """
+    config = dataclasses.replace(config, model=pretrained.model.config)
     buckets = size_buckets(config.tasks, config.size_limits)
     sizes = sum(len(bucket) for bucket in buckets)
     rates: dict[int, list[np.ndarray]] = {1: [], samples: []}
     for index, bucket in enumerate(buckets):
         count = max(round(tasks * len(bucket) / sizes), 1)
         chunks = [
-            _solved(params, config, index, start, samples, temperature, mesh)
+            _solved(pretrained.params, config, index, start, samples, temperature, mesh)
             for start in range(0, count, EVAL_CHUNK)
         ]
         solved = np.concatenate([np.asarray(chunk) for chunk in chunks])[:count]

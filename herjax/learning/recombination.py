@@ -53,8 +53,8 @@ def recombine(
     """One child of each parent, at least as right as it.
 
     The parents stand in a ring, in a random order. Each is offered the draws of the ``partners``
-    ones after it, nearest first, as long as it has room. At last those draws are taken away from
-    the child without which no fewer pixels are right.
+    ones after it, nearest first, as long as it has room. At last draws are taken away from
+    the child without which no fewer pixels are right, as by ``prune`` for the target: in one pass.
 
     Args:
       programs: records int32 [P, N, 6] of the parents.
@@ -86,7 +86,7 @@ def recombine(
     )
     children = jax.vmap(_with_taken, (0, 1, None))(jnp.arange(len(ring)), most - left, ring)
     offered += jnp.sum(draw_count(children))
-    children = jax.vmap(prune, (0, None, None))(children, task.input, task.target)
+    children = jax.vmap(lambda child: prune(child, task.input, target=task.target))(children)
     return children[jnp.argsort(order)], offered
 
 

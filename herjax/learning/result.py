@@ -1,7 +1,7 @@
 """What an adaptation found."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +13,8 @@ from herjax.learning.epoch import AdaptState, EpochMetrics
 from herjax.tasks.task import Task
 
 
-class Result(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Result:
     """What an adaptation found.
 
     Attributes:
@@ -29,18 +30,16 @@ class Result(NamedTuple):
     program: np.ndarray
     history: list[EpochMetrics]
     adapted: Pretrained
-    task: Task | None = None
-    config: AdaptConfig | None = None
+    task: Task
+    config: AdaptConfig
 
-    def __repr__(self) -> str:  # that of a tuple tells every program and all weights
+    def __repr__(self) -> str:  # without every program and all weights
         draws, epochs = len(self.program), len(self.history)
         return f"Result(solved={self.solved}, {draws} draws, {epochs} epochs, {self.adapted})"
 
     @property
     def programs_sampled(self) -> int:
         """How many programs were sampled, until one drew the picture or in all."""
-        if self.config is None:
-            raise ValueError("result has no config: take it as adapt returns it")
         return len(self.history) * self.config.sampled
 
     @property
@@ -76,7 +75,8 @@ def make_result(
             f" {config.learning_rate}: choose a lower one"
         )
     program = np.asarray(state.best_program)
-    info = {"adapted_from": pretrained.info.get("sha256")}
+    before = pretrained.info
+    info = {"adapted_from": before.get("sha256") or before.get("adapted_from")}
     return Result(
         solved=bool(history.solved[epochs - 1]),
         program=program[: np.sum(program[:, OP] != END)],

@@ -16,6 +16,7 @@ cells are bits of 32-bit words.
 Letters: P chains, N draws, K draws offered at a time, R rows, C columns, W words of 32 cells.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -45,6 +46,7 @@ from herjax.learning.recombination import lay, pack_cells
 from herjax.runtime.config import check_function, check_integer
 from herjax.runtime.jax_settings import on_its_own
 from herjax.runtime.program_cache import call_kept
+from herjax.tasks.suite import Picture
 from herjax.tasks.task import Task, canvas_side, make_task, pad_task
 
 CHAINS = 64
@@ -54,7 +56,8 @@ NEAR, POINTS, CELLS = 0.3, 0.6, 0.85  # shares of what is offered, added up; the
 DICE = 12  # random numbers for each draw that is offered
 
 
-class Shortened(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shortened:
     """What a search for a shorter program found.
 
     Attributes:
@@ -84,9 +87,9 @@ class Cells(NamedTuple):
 
 def shorten(
     program: ArrayLike,
-    target: ArrayLike,
-    input: ArrayLike | None = None,
+    target: ArrayLike | Picture,
     *,
+    input: ArrayLike | None = None,
     epochs: int = 20,
     seed: int = 0,
     on_epoch: Callable[[int, int], object] | None = None,
@@ -99,7 +102,7 @@ def shorten(
 
     Args:
       program: integer records [N, 6] that draw the target, such as ``Result.program``.
-      target: integer array [R, C], colours 0 .. 9.
+      target: integer array [R, C], colours 0 .. 9; or a ``Picture`` or ``Task``, with its input.
       input: canvas to draw on, likewise; blank of colour 0 if None.
       epochs: of the search; with 0 the program is written in canonical form, and that is all.
       seed: of everything random, 0 .. 2**32 - 1.
@@ -114,7 +117,7 @@ def shorten(
     epochs, seed = check_integer("epochs", epochs, 0), check_integer("seed", seed, 0, MAX_SEED)
     if on_epoch is not None:
         check_function("on_epoch", on_epoch)
-    small = make_task(target, input)
+    small = make_task(target, input=input)
     first = check_program(program, small)
     room = -(-(len(first) + TOGETHER) // 32) * 32  # so that lengths share a compiled program
     with on_its_own():

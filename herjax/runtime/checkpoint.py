@@ -21,14 +21,11 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax import Array
 
+from herjax.runtime.files import CheckpointError
 from herjax.runtime.processes import anywhere, on_first
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-
-class CheckpointError(Exception):
-    """A checkpoint is missing, damaged, or of another run."""
 
 
 class Checkpoints:

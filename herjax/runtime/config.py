@@ -24,18 +24,19 @@ _NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a s
 def check_types(config: Any) -> None:
     """Check that every field of a dataclass holds what its annotation says.
 
-    Numbers of NumPy become Python's, which can be written as JSON, lists tuples, and a number where
-    there should be several a tuple of it.
+    Numbers of NumPy become Python's, which can be written as JSON, integers floats where one should
+    be, lists tuples, and a number where there should be several a tuple of it.
 
     Raises:
       ValueError: naming the field, what is allowed, and the value.
     """
     for field in dataclasses.fields(config):
         kind: Any = field.type  # a string only with annotations from __future__
-        value = _plain(getattr(config, field.name), typing.get_origin(kind) is tuple)
-        object.__setattr__(config, field.name, value)  # it may be frozen
         element = typing.get_args(kind)[:1]
-        if typing.get_origin(kind) is tuple:
+        several = typing.get_origin(kind) is tuple
+        value = _plain(getattr(config, field.name), several, float in (kind, *element))
+        object.__setattr__(config, field.name, value)  # it may be frozen
+        if several:
             good = type(value) is tuple and all(_is(part, element[0]) for part in value)
             allowed = f"a tuple, each of it {_NAMES[element[0]]}"
         elif typing.get_origin(kind) is collections.abc.Callable:
@@ -49,13 +50,15 @@ def check_types(config: Any) -> None:
                 raise ValueError(f"{field.name} must be at most {MOST}, got {told(number)}")
 
 
-def _plain(value: Any, several: bool) -> Any:
-    """Without NumPy; a tuple where there may be ``several``."""
+def _plain(value: Any, several: bool, real: bool) -> Any:
+    """Without NumPy; a tuple where there may be ``several``; a float where it is ``real``."""
     value = value.item() if isinstance(value, np.generic) else value
     if several:
         parts = (value,) if type(value) in (int, float) else value
-        return tuple(_plain(p, False) for p in parts) if type(parts) in (tuple, list) else parts
-    return value
+        several = type(parts) in (tuple, list)
+        return tuple(_plain(part, False, real) for part in parts) if several else parts
+    # One that is too large is told later.
+    return float(value) if real and type(value) is int and abs(value) <= MOST else value
 
 
 def _is(value: Any, kind: type) -> bool:

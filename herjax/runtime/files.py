@@ -12,6 +12,10 @@ from typing import Any
 MAX_JSON_PARTS = 500_000
 
 
+class CheckpointError(Exception):
+    """A checkpoint is missing, damaged, or of another run."""
+
+
 def read_bounded(path: str | os.PathLike, most: int) -> bytes:
     """The bytes of a regular file; others could be read without end, or block for ever.
 

@@ -97,7 +97,7 @@ def _private(name: str | os.PathLike) -> pathlib.Path:
         if found.st_uid not in (os.getuid(), 0):
             raise ValueError(f"{path} belongs to another user, who could put programs into it")
         if found.st_mode & 0o022:
-            raise ValueError(f"others may write programs into {path}: chmod go-w {path}")
+            raise ValueError(f"others may write programs into {path}: give a folder of your own")
     return path
 
 

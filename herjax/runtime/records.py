@@ -11,8 +11,7 @@ import pathlib
 import stat
 from typing import Any
 
-from herjax.runtime.checkpoint import CheckpointError
-from herjax.runtime.files import write_atomically
+from herjax.runtime.files import CheckpointError, write_atomically
 
 MOST_BYTES = 2**28  # of a file that a run reads; none that it writes comes near
 

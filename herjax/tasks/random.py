@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
 from herjax.dsl.canonical import canonical_program
 from herjax.dsl.executor import OUTSIDE, execute
@@ -88,7 +89,7 @@ def inside(height: Array, width: Array, rows: int, cols: int) -> Array:
 
 @as_written()
 def random_task(
-    key: Array, sizes: Array, config: TaskConfig, shape: tuple[int, int] | None = None
+    key: Array, sizes: ArrayLike, config: TaskConfig, shape: tuple[int, int] | None = None
 ) -> tuple[Task, Array]:
     """One random task and a canonical program that solves it.
 
@@ -108,8 +109,9 @@ def random_task(
     shape = shape or (config.max_side, config.max_side)
     if not isinstance(sizes, jax.core.Tracer):
         found = np.asarray(sizes)
-        if found.ndim != 2 or np.any((found < 1) | (found > shape)):
-            raise ValueError(f"sizes must be [S, 2], from 1x1 to {shape[0]}x{shape[1]}")
+        whole = found.ndim == 2 and found.dtype.kind in "iu"
+        if not whole or np.any((found < 1) | (found > shape)):
+            raise ValueError(f"sizes must be integers [S, 2], from 1x1 to {shape[0]}x{shape[1]}")
     size_key, program_key = jax.random.split(key)
     sizes = jnp.asarray(sizes, jnp.int32)
     height, width = sizes[jax.random.randint(size_key, (), 0, len(sizes))]

@@ -1,8 +1,8 @@
 """The named pictures of the source experiment and two larger ones, each with a program; emoji."""
 
+import dataclasses
 import pathlib
 import re
-from typing import NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,8 @@ SQUARES = {
 }
 
 
-class Picture(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Picture:
     """A named task.
 
     Attributes:
@@ -45,7 +46,7 @@ class Picture(NamedTuple):
     target: np.ndarray
     program: np.ndarray
 
-    def __repr__(self) -> str:  # that of a tuple tells every cell
+    def __repr__(self) -> str:  # without every cell
         rows, cols = self.target.shape
         return f"Picture({rows}x{cols}, {len(self.program)} draws)"
 
@@ -124,7 +125,7 @@ def emoji_picture(name: str) -> tuple[str, Picture]:
     grids = emoji_grids(sides[prefix])
     if short not in grids:
         near = did_you_mean(short, grids)
-        raise ValueError(f"no emoji {told(short)}{near}: --list_tasks names them")
+        raise ValueError(f"no emoji {told(short)}{near}: docs/gallery.md shows them")
     return emoji_task(short, sides[prefix]), from_runs(grids[short])
 
 

@@ -34,19 +34,22 @@ class Task:
     width: Array
 
 
-def make_task(
-    target: ArrayLike, input: ArrayLike | None = None, max_side: int | None = None
-) -> Task:
+def make_task(target: Any, *, input: ArrayLike | None = None, max_side: int | None = None) -> Task:
     """A task from arrays [R, C] of colours 0 .. 9; without input, over a blank canvas of colour 0.
 
     Args:
-      target: the picture to draw.
+      target: the picture to draw; or a ``Picture`` or an unbatched ``Task``, with its input, whose
+        padding is left out.
       input: the canvas to draw on, of the same shape.
       max_side: the largest side that is allowed, if any.
 
     Raises:
       ValueError: for a wrong shape or type, a colour out of range, or a side above ``max_side``.
     """
+    if hasattr(target, "target") and hasattr(target, "input"):
+        if input is not None:
+            raise ValueError(f"input is given beside a {type(target).__name__}, which has its own")
+        target, input = _without_padding(target)
     target = check_grid(target, "target")
     input = np.zeros_like(target) if input is None else check_grid(input, "input")
     if input.shape != target.shape:
@@ -56,6 +59,15 @@ def make_task(
     rows, cols = target.shape
     before, after = (jnp.asarray(canvas, jnp.int8) for canvas in (input, target))
     return Task(before, after, jnp.int32(rows), jnp.int32(cols))
+
+
+def _without_padding(drawn: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Target and input of a ``Picture``, or of a ``Task``, which may be padded."""
+    target, input = np.asarray(drawn.target), np.asarray(drawn.input)
+    if isinstance(drawn, Task) and target.ndim == 2:
+        rows, cols = int(drawn.height), int(drawn.width)
+        target, input = target[:rows, :cols], input[:rows, :cols]
+    return target, input
 
 
 def pad_task(task: Task, side: int) -> Task:
@@ -99,7 +111,7 @@ def check_grid(grid: object, name: str) -> np.ndarray:
 def _check_rows(grid: Any, name: str) -> None:
     """ValueError unless rows that are not an array would make one [R, C] of integers."""
     if hasattr(grid, "target"):
-        raise ValueError(f"{name} is a {type(grid).__name__}: give its target, and its input")
+        raise ValueError(f"{name} is a {type(grid).__name__}: give its target or its input")
     if hasattr(grid, "params"):
         raise ValueError(f"{name} is a {type(grid).__name__}: a decoder is given as params=")
     if not _is_sequence(grid) or not len(grid) or not all(map(_is_sequence, grid)):

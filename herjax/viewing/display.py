@@ -84,15 +84,14 @@ def report(result: Result, *, title: str = "herjax: an adaptation") -> Report:
       writes it.
 
     Raises:
-      ValueError: if ``result`` is no result, or has no task, as one that was put together by hand;
-        if ``title`` is no string.
+      ValueError: if ``result`` is no result, or has no history; if ``title`` is no string.
     """
     if not isinstance(result, Result):
         raise ValueError(f"result must be a Result, as from adapt, got {type(result).__name__}")
     if not isinstance(title, str):
         raise ValueError(f"title must be a string, got {title!r}")
-    if result.task is None or result.config is None or not result.history:
-        raise ValueError("result has no task, config or history: take it as adapt returns it")
+    if not result.history:
+        raise ValueError("result has no history: take it as adapt returns it")
     history = jax.tree.map(lambda *rows: np.stack(rows), *result.history)
     config = result.config
     page = make_report(
@@ -189,11 +188,11 @@ def _cells(picture: np.ndarray) -> list[str]:
     return parts
 
 
-def show(*pictures: ArrayLike, titles: str | tuple[str, ...] | list[str] = ()) -> Shown:
+def show(*pictures: ArrayLike | Picture, titles: str | tuple[str, ...] | list[str] = ()) -> Shown:
     """Pictures side by side: in colours in a notebook, as blocks of colour in a terminal.
 
     Args:
-      pictures: one or more, each integers [R, C], colours 0 .. 9; of any shapes.
+      pictures: one or more, each integers [R, C], colours 0 .. 9, or a ``Picture``; of any shapes.
       titles: one for each picture; none by default. For one picture a string will do.
 
     Returns:
@@ -206,7 +205,10 @@ def show(*pictures: ArrayLike, titles: str | tuple[str, ...] | list[str] = ()) -
         raise ValueError("show needs at least one picture, got none")
     single = len(pictures) == 1
     checked = [
-        check_grid(picture, "picture" if single else f"picture {i}")
+        check_grid(
+            picture.target if isinstance(picture, Picture) else picture,
+            "picture" if single else f"picture {i}",
+        )
         for i, picture in enumerate(pictures, start=1)
     ]
     titles = (titles,) if isinstance(titles, str) else titles

@@ -205,9 +205,9 @@ def owned_by_another(path):
 
 
 FOLDERS = {
-    "writable by all": (with_mode(0o777), ValueError, "chmod go-w"),
-    "writable by the group": (with_mode(0o770), ValueError, "chmod go-w"),
-    "sticky": (with_mode(0o1777), ValueError, "chmod go-w"),
+    "writable by all": (with_mode(0o777), ValueError, "give a folder of your own"),
+    "writable by the group": (with_mode(0o770), ValueError, "give a folder of your own"),
+    "sticky": (with_mode(0o1777), ValueError, "give a folder of your own"),
     "a file": (lambda path: (path / "cache").write_text("x"), OSError, "cache"),
     "a pipe": (lambda path: os.mkfifo(path / "cache"), OSError, "cache"),
     "a link to a file": (

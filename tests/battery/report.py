@@ -343,8 +343,8 @@ def result_of(**values):
     return herjax.Result(**known | values)
 
 
-def refuse_half_a_result(**values):
-    refused(herjax.report, "no task, config or history", result_of(**values))
+def refuse_a_result_of_no_epoch():
+    refused(herjax.report, "result has no history", result_of(history=[]))
 
 
 def whole_result():
@@ -478,13 +478,7 @@ CASES += [
         )
         for title in (None, 3, b"a", ["a"])
     ),
-    case(
-        "herjax.report refuses a result without its task", lambda: refuse_half_a_result(task=None)
-    ),
-    case(
-        "herjax.report refuses a result without config", lambda: refuse_half_a_result(config=None)
-    ),
-    case("herjax.report refuses a result without epochs", lambda: refuse_half_a_result(history=[])),
+    case("herjax.report refuses a result without epochs", refuse_a_result_of_no_epoch),
     case("herjax.report takes a whole result", whole_result),
     *(
         case(f"herjax.report in a notebook: title of {name}", frame_holds_the_page, text)
