@@ -4,6 +4,7 @@ from herjax.runtime import xla_flags
 
 xla_flags.keep_reductions_in_xla()  # before JAX starts
 
+from herjax import stats
 from herjax._version import __version__
 from herjax.decoder.embedding import ModelConfig
 from herjax.decoder.model import Decoder
@@ -110,5 +111,6 @@ __all__ = [
     "select_diverse",
     "shorten",
     "show",
+    "stats",
     "wilson_interval",
 ]

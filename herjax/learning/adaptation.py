@@ -128,7 +128,7 @@ def _hand_over(
 
 def adapt_population(
     tasks: Sequence[Task | Picture | ArrayLike],
-    seeds: Sequence[int] | Array,
+    seeds: Sequence[int] | Array | np.ndarray,
     *,
     params: Pretrained | str | os.PathLike | None = None,
     config: AdaptConfig | None = None,
@@ -191,7 +191,7 @@ def adapt_population(
     return [results[index] for index in range(len(made))]
 
 
-def keys_of(seeds: Sequence[int] | Array) -> Array:
+def keys_of(seeds: Sequence[int] | Array | np.ndarray) -> Array:
     """PRNG keys [M] of seeds, which may be keys already.
 
     Raises:
