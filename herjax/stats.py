@@ -53,7 +53,7 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     rate, scale = successes / trials, 1 + z * z / trials
     centre = (rate + z * z / (2 * trials)) / scale
     spread = z / scale * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    low, high = max(0.0, centre - spread), min(1.0, centre + spread)
+    low, high = centre - spread, centre + spread
     return 0.0 if successes == 0 else low, 1.0 if successes == trials else high  # not rounded
 
 

@@ -84,6 +84,12 @@ def test_what_an_op_does_not_use_does_not_count():
     assert np.array_equal(referee.execute(found, blank), target)
 
 
+def test_pixels_rows_and_columns_are_written_as_lines():
+    program = np.array([[COLUMN, 3, 0, 1, 0, 0], [ROW, 5, 5, 0, 0, 0], [PIXEL, 7, 2, 2, 0, 0]])
+    lines = simplify(program, herjax.make_task(np.zeros((6, 6), int)))
+    assert lines.tolist() == [[LINE, 3, 0, 1, 5, 1], [LINE, 5, 5, 0, 5, 5], [LINE, 7, 2, 2, 2, 2]]
+
+
 def test_an_offer_is_what_plain_execution_makes_of_it(offer):
     shorter = changed = 0
     for seed in range(16):

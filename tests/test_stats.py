@@ -53,6 +53,9 @@ def test_wilson_interval_solves_its_equation():
             distance = abs(successes / trials - p)
             assert distance == pytest.approx(1.959964 * np.sqrt(p * (1 - p) / trials), abs=1e-9)
     assert wilson_interval(20, 20) == pytest.approx((0.8389, 1), abs=5e-5)
+    for trials in range(1, 40):  # exactly, whatever rounding would make of it
+        assert wilson_interval(0, trials)[0] == 0
+        assert wilson_interval(trials, trials)[1] == 1
     with pytest.raises(ValueError, match="3 successes of 2"):
         wilson_interval(3, 2)
 
