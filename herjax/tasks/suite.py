@@ -125,7 +125,7 @@ def emoji_picture(name: str) -> tuple[str, Picture]:
     grids = emoji_grids(sides[prefix])
     if short not in grids:
         near = did_you_mean(short, grids)
-        raise ValueError(f"no emoji {told(short)}{near}: docs/gallery.md shows them")
+        raise ValueError(f"no emoji {told(short)}{near}: her_adapt --list_tasks names them")
     return emoji_task(short, sides[prefix]), from_runs(grids[short])
 
 
