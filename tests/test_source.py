@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import herjax
+from herjax.dsl.ops import OPS
 from herjax.dsl.source import ProgramError, format_program, format_script, parse_program
 from tests import referee
 
@@ -27,7 +28,9 @@ def test_empty_records_are_left_out_as_they_paint_nothing():
     assert np.array_equal(*tokens)
 
 
-@pytest.mark.parametrize("record", [[2, 12, 0, 0, 1, 1], [2, 3, -3, 0, 1, 1], [7, 3, 0, 0, 1, 1]])
+@pytest.mark.parametrize(
+    "record", [[2, 12, 0, 0, 1, 1], [2, 3, -3, 0, 1, 1], [len(OPS) + 1, 3, 0, 0, 1, 1]]
+)
 def test_what_could_not_be_parsed_again_is_not_written(record):
     with pytest.raises(ValueError, match="program: "):
         format_program([record])
