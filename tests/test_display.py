@@ -76,7 +76,7 @@ def rectangles(svg):
 
 def test_pictures_beside_each_other_are_drawn_cell_by_cell():
     pictures = PICTURE, PICTURE[:2, :3], PICTURE % 2
-    given = herjax.Picture(PICTURE, PICTURE, PICTURE), *pictures[1:]
+    given = herjax.Picture(PICTURE * 0, PICTURE, PICTURE), *pictures[1:]
     svg = herjax.show(*given, titles=["one", "a & b", ""])._repr_svg_()
     for picture, found in zip(pictures, rectangles(svg), strict=True):
         assert found == {place: PALETTE[colour] for place, colour in np.ndenumerate(picture)}

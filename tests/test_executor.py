@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import herjax
+from herjax.dsl import executor
 from herjax.dsl.executor import (
     OUTSIDE,
     draw_count,
@@ -154,3 +155,11 @@ def test_what_is_no_program_is_told(use, program, told):
 def test_a_batch_of_canvases_is_told():
     with pytest.raises(ValueError, match=r"input must be a canvas \[R, C\], got shape \[1, 2, 2\]"):
         herjax.execute(np.zeros((1, 6), int), np.zeros((1, 2, 2), int))
+
+
+def test_programs_of_up_to_16_draws_share_a_compiled_one():
+    canvas, program = np.zeros((3, 5), np.int8), np.ones((16, 6), int)
+    before = executor._execute._cache_size()
+    for draws in range(1, 17):
+        herjax.execute(program[:draws], canvas)
+    assert executor._execute._cache_size() == before + 1

@@ -114,7 +114,7 @@ def execute(program: Array | np.ndarray, input: Array | np.ndarray) -> Array:
     input = jnp.asarray(input)
     if input.ndim != 2:
         raise ValueError(f"input must be a canvas [R, C], got shape {[*input.shape]}")
-    if not isinstance(program, jax.core.Tracer):  # lengths share a compiled program
+    if not isinstance(program, Array):  # lengths share a compiled program
         program = np.pad(program, ((0, -len(program) % 16), (0, 0)))
     return _execute(jnp.asarray(program), input)
 
