@@ -12,14 +12,20 @@ import pytest
 from jax.sharding import AxisType
 
 import herjax
+from herjax.decoder import sampler
+from herjax.learning import epoch, recombination, shortening
+from herjax.learning import learner as learner_module
 from herjax.learning.presets import PRESETS
 from herjax.learning.pretraining import compiled_step, initial_state
+from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import make_mesh
+from herjax.tasks import random as tasks_random
 from herjax.tasks.random import random_program
 from tests.settings import CONFIG
 
 TARGET = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
 SQUARES = np.array([[2, 1 + i, i, i, i + 1, i + 1] for i in range(4)])  # of a program
+SEARCH = dataclasses.replace(CONFIG, partners=0, learning_rate=0.0)  # soon compiled
 KEYS = jax.random.split(jax.random.key(0))
 
 
@@ -40,17 +46,27 @@ def adapt(params, config=CONFIG, **options):
     return result.program, result.history, result.adapted.params
 
 
-def adapt_population(params, keys=KEYS):
+def adapt_population(params, keys=KEYS, config=CONFIG):
     """One member after the other, in one slot."""
     tasks = [herjax.make_task(TARGET), herjax.make_task(TARGET.T)]
     mesh = make_mesh({"data": 1, "model": 1})
-    results = herjax.adapt_population(tasks, keys, params=params, config=CONFIG, mesh=mesh, slots=1)
+    results = herjax.adapt_population(tasks, keys, params=params, config=config, mesh=mesh, slots=1)
     return [(result.program, result.history) for result in results]
 
 
 def shorten(_):
+    """On one device, whatever mesh there is."""
+
+    def call(function, *arrays, **static):
+        leaves = [leaf for leaf in jax.tree.leaves(arrays) if isinstance(leaf, jax.Array)]
+        assert {len(leaf.devices()) for leaf in leaves} == {1}
+        return call_kept(function, *arrays, **static)
+
     target = np.array(herjax.execute(SQUARES.astype(np.int32), np.zeros((5, 5), np.int8)))
-    found = herjax.shorten(SQUARES, target, epochs=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shortening, "call_kept", call)
+        patch.setattr(shortening, "STEPS", 40)
+        found = herjax.shorten(SQUARES, target, epochs=1)
     return found.program, found.draws
 
 
@@ -71,9 +87,8 @@ def test_a_callback_computes_as_its_program_does(tiny):
 
 
 def test_members_may_have_keys_of_another_kind(tiny):
-    (_, first), (_, second) = adapt_population(
-        tiny, jax.random.split(jax.random.key(0, impl="rbg"))
-    )
+    keys = jax.random.split(jax.random.key(0, impl="rbg"))
+    (_, first), (_, second) = adapt_population(tiny, keys, SEARCH)
     assert not np.array_equal(first[0].program, second[0].program)
 
 
@@ -146,6 +161,34 @@ def test_a_seam_draws_the_same_numbers(name, tiny):
     with other_settings():
         found = jax.jit(lambda key: SEAMS[name](key, tiny))(KEYS[0])
     chex.assert_trees_all_equal(found, expected, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "program"),
+    [
+        ("random_task", tasks_random._random_task),
+        ("sample", sampler._sample),
+        ("recombine", recombination._recombine),
+        ("init_adaptation", herjax.init_adaptation.__wrapped__),
+        ("program_log_probs", learner_module._log_probs),
+    ],
+)
+def test_a_seam_called_as_it_is_compiles_once(name, program, tiny):
+    program.clear_cache()
+    chex.assert_trees_all_equal(SEAMS[name](KEYS[0], tiny), SEAMS[name](KEYS[0], tiny))
+    assert program._cache_size() == 1
+
+
+def test_an_epoch_called_as_it_is_compiles_once(tiny):
+    first = herjax.init_adaptation(tiny.params, SEARCH, KEYS[0], TARGET.shape)
+    program = epoch._adapt_epoch
+    program.clear_cache()
+    state = herjax.adapt_epoch(tiny.model, first, task(), SEARCH)
+    state = herjax.adapt_epoch(tiny.model, state, task(), SEARCH)
+    assert program._cache_size() == 1
+    both = herjax.adapt_epochs(tiny.model, first, task(), SEARCH, 2)
+    assert state.epoch == both.epoch == 2
+    chex.assert_trees_all_equal(both.history, state.history)
 
 
 # ---- Keys ----------------------------------------------------------------------------------------

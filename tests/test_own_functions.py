@@ -41,7 +41,7 @@ def deep(*arguments):
 number = 3
 table = jnp.arange(number)  # JAX has begun
 """
-ADAPT = ["her_adapt", "--task=12-squares", "--max_epochs=2", "--max_draws=6"]
+ADAPT = ["her_adapt", "--task=12-squares", "--plain", "--max_epochs=2", "--max_draws=6"]
 PRETRAIN = ["pretrain", "--preset=tiny", "--size_limits=36", "--snapshots=", "--log_every=1"]
 PRETRAIN += ["--eval_tasks=4", "--final_eval_tasks=4", "--model.layers=1", "--steps=4"]
 PRETRAIN += ["--mesh=data:2"]

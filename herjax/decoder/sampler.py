@@ -133,10 +133,27 @@ def sample(
         raise ValueError(f"target and temperature must be [R, C] and [G], got {got}")
     check_size(task.target.shape, model.config.max_side)
     size = task.target.size if size is None else size
+    halves = model.on_cpu and len(temperature) >= MANY and draws > 1
+    phases = (draws // 2, draws) if halves else (draws,)
+    return _sample(params, task, key, temperature, limit, model, phases, size, min_draws)
+
+
+@partial(jax.jit, static_argnames=("model", "phases", "size", "min_draws"), inline=True)
+def _sample(
+    params: dict[str, Any],
+    task: Task,
+    key: Array,
+    temperature: Array,
+    limit: Array | None,
+    model: Decoder,
+    phases: tuple[int, ...],
+    size: int,
+    min_draws: int,
+) -> Samples:
+    """See ``sample``; ``phases``: up to how many draws with a cache of that size, the last is N."""
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     prefix = DecodePrefix.of(model.apply(params, batch, size, method=Decoder.encode))
-    programs = temperature.shape[0]
-    phases = [draws // 2, draws] if model.on_cpu and programs >= MANY and draws > 1 else [draws]
+    programs, draws = len(temperature), phases[-1]
     cut = draws if limit is None else limit
     turns = SLOTS * cut
     write = partial(_write_token, model, params, prefix, task.width, temperature, min_draws)

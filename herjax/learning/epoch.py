@@ -111,6 +111,7 @@ class AdaptState:
 
 
 @as_written()
+@partial(jax.jit, static_argnames=("config", "shape"), inline=True)
 def init_adaptation(
     params: dict[str, Any], config: AdaptConfig, key: Array, shape: tuple[int, ...]
 ) -> AdaptState:
@@ -212,6 +213,13 @@ def adapt_epoch(
     canvas = state.history.best_picture.shape[1:]
     if task.target.shape != canvas:
         raise ValueError(f"task has a canvas {[*task.target.shape]}, the state {[*canvas]}")
+    return _adapt_epoch(state, task, model, config, learner)
+
+
+@partial(jax.jit, static_argnames=("model", "config", "learner"), inline=True)
+def _adapt_epoch(
+    state: AdaptState, task: Task, model: Decoder, config: AdaptConfig, learner: Learner
+) -> AdaptState:
     key = jax.random.fold_in(state.key, state.epoch)
     attempt_key, _, learner_key = jax.random.split(key, 3)  # three: seeds keep their meaning
     attempts, hashes, run = attempt_all(model, state, task, config, attempt_key)
@@ -305,6 +313,8 @@ def adjust_heat(heat: Array, distinct: Array, programs: int, min_distinct: float
     return jnp.clip(jnp.where(too_few, heat * 1.1, heat / 1.1), 1.0, 3.0)
 
 
+@as_written()
+@partial(jax.jit, static_argnames=("model", "config", "learner"), inline=True)
 def adapt_epochs(
     model: Decoder,
     state: AdaptState,

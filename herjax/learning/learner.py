@@ -4,6 +4,7 @@
 ``herjax.hindsight`` is the default. It is traced once, inside the compiled epoch.
 """
 
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -119,6 +120,13 @@ def program_log_probs(
     check_size(task.target.shape, model.config.max_side)
     if not len(tokens):
         return jnp.zeros((0, tokens.shape[1] + 1, SLOTS))
+    return _log_probs(params, task, tokens, temperature, model)
+
+
+@partial(jax.jit, static_argnames="model", inline=True)
+def _log_probs(
+    params: dict[str, Any], task: Task, tokens: Array, temperature: Array | None, model: Decoder
+) -> Array:
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     prefix = model.apply(params, batch, task.target.size, method=Decoder.encode)
     prefix = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(tokens), axis=0), prefix)

@@ -80,8 +80,7 @@ def pretrain(
         mesh = make_mesh({"data": cpu_devices_of(config, len(jax.devices())), "model": 1})
     mesh = check_mesh(mesh)
     check_pretrain(config, mesh)
-    with on_its_own():
-        state = init_state(config, mesh)
+    state = init_state(config, mesh)
     for step in range(1, config.steps + 1):
         bucket = bucket_of_step(config, step - 1)
         state, metrics = pretrain_step(state, config, bucket, mesh)
@@ -174,10 +173,15 @@ def init_state(config: PretrainConfig, mesh: Mesh | None = None) -> TrainState:
         like = dataclasses.replace(model.config, max_side=wanted.max_side, dtype=wanted.dtype)
         if model.config.max_side > wanted.max_side or like != wanted:
             raise ValueError(f"init: {config.init} is another model, {model.config}")
+    return call_kept(_start, params, config=config, mesh=mesh)
 
-    start = partial(initial_state, config, params)
-    shardings = None if mesh is None else state_shardings(mesh, jax.eval_shape(start))
-    return jax.jit(start, out_shardings=shardings)()
+
+@partial(jax.jit, static_argnames=("config", "mesh"))
+def _start(params: dict[str, Any] | None, config: PretrainConfig, mesh: Mesh | None) -> TrainState:
+    state = initial_state(config, params)
+    if mesh is not None:
+        state = jax.lax.with_sharding_constraint(state, state_shardings(mesh, state))
+    return state
 
 
 @as_written()
@@ -186,13 +190,9 @@ def initial_state(config: PretrainConfig, start: dict[str, Any] | None = None) -
     params = init_params(
         config.model, jax.random.fold_in(jax.random.key(config.seed), config.steps)
     )
-    params = params if start is None else jax.tree.map(_overwrite, params, start)
+    if start is not None:  # its rows come first
+        params = jax.tree.map(lambda new, old: new.at[: len(old)].set(old), params, start)
     return TrainState(jnp.int32(0), params, make_optimizer(config).init(params))
-
-
-def _overwrite(array: Array, start: Array) -> Array:
-    """``array`` with its first rows replaced by those of ``start``."""
-    return array.at[: len(start)].set(start)
 
 
 def random_batch(

@@ -13,6 +13,8 @@ Letters: P parents, N draws, D = partners * N offers to a parent, R rows, C colu
 cells.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,6 +76,13 @@ def recombine(
         raise ValueError(f"programs must be [P, N, {RECORD_SIZE}], got {[*np.shape(programs)]}")
     programs = jnp.asarray(programs)
     partners = check_integer("partners", partners, 1, len(programs) - 1)
+    return _recombine(programs, task, key, limit, partners)
+
+
+@partial(jax.jit, static_argnames="partners", inline=True)
+def _recombine(
+    programs: Array, task: Task, key: Array, limit: Array | None, partners: int
+) -> tuple[Array, Array]:
     order = jax.random.permutation(key, len(programs))
     ring = programs[order]
     masks = jax.vmap(lambda program: draw_masks(program, *task.target.shape))(ring)

@@ -34,6 +34,7 @@ from herjax.dsl.ops import (
     COLOUR,
     COLOURS,
     COLUMN,
+    END,
     LINE,
     OP,
     PIXEL,
@@ -120,16 +121,16 @@ def shorten(
     small = make_task(target, input=input)
     first = check_program(program, small)
     room = -(-(len(first) + TOGETHER) // 32) * 32  # so that lengths share a compiled program
+    padded = np.pad(first, ((0, room - len(first)), (0, 0)))
     with on_its_own():
         task = pad_task(small, canvas_side(small.target.shape))
-        padded = jnp.asarray(np.pad(first, ((0, room - len(first)), (0, 0))))
-        records = jnp.repeat(with_points(padded, small)[None], CHAINS, axis=0)
+        records = jnp.repeat(with_points(padded, task)[None], CHAINS, axis=0)
         key = jax.random.key(seed)
     best = _canonical(padded, task)
     draws = [len(best)]
     for epoch in range(1, epochs + 1):
         records = call_kept(_epoch, records, task, key, np.int32(epoch), steps=STEPS)
-        found = _canonical(records[0], task)
+        found = _canonical(np.asarray(records)[0], task)
         best = found if len(found) < len(best) else best
         draws.append(len(best))
         if on_epoch is not None:
@@ -156,7 +157,7 @@ def check_program(program: ArrayLike, task: Task) -> np.ndarray:
     return records
 
 
-def with_points(program: Array, task: Task) -> Array:
+def with_points(program: Array | np.ndarray, task: Task) -> Array:
     """Records [N, 6] with pixels, rows and columns written as lines from point to point."""
     op, colour, r1, c1, r2, c2 = jnp.moveaxis(program, -1, 0)
     pixel, row, column = op == PIXEL, op == ROW, op == COLUMN
@@ -166,10 +167,10 @@ def with_points(program: Array, task: Task) -> Array:
     return jnp.stack([op, colour, r1, c1, r2, c2], axis=-1)
 
 
-def _canonical(record: Array, task: Task) -> np.ndarray:
+def _canonical(record: np.ndarray, task: Task) -> np.ndarray:
     """The program of a chain, [N, 6], canonical and without empty draws."""
-    program = call_kept(_rewrite, record, task)
-    return np.asarray(program)[: int(draw_count(program))]
+    program = np.asarray(call_kept(_rewrite, record, task))
+    return program[program[:, OP] != END]
 
 
 @jax.jit

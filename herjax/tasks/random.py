@@ -7,6 +7,7 @@ without effect are removed, programs that change nothing rejected.
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -112,8 +113,14 @@ def random_task(
         whole = found.ndim == 2 and found.dtype.kind in "iu"
         if not whole or np.any((found < 1) | (found > shape)):
             raise ValueError(f"sizes must be integers [S, 2], from 1x1 to {shape[0]}x{shape[1]}")
+    return _random_task(key, jnp.asarray(sizes, jnp.int32), config, tuple(shape))
+
+
+@partial(jax.jit, static_argnames=("config", "shape"), inline=True)
+def _random_task(
+    key: Array, sizes: Array, config: TaskConfig, shape: tuple[int, int]
+) -> tuple[Task, Array]:
     size_key, program_key = jax.random.split(key)
-    sizes = jnp.asarray(sizes, jnp.int32)
     height, width = sizes[jax.random.randint(size_key, (), 0, len(sizes))]
     return _task_of_size(program_key, height, width, config, shape)
 
