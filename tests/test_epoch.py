@@ -112,7 +112,7 @@ def test_learning_rate_0_searches_without_learning(tiny, target):
     ("config", "changes"),
     [
         (PLAIN, {"select": select_all, "novelty": False, "order": order_reversed}),
-        (
+        pytest.param(
             PLAIN,
             {
                 "select": select_diverse,
@@ -121,6 +121,7 @@ def test_learning_rate_0_searches_without_learning(tiny, target):
                 "greedy": True,
                 "symmetries": True,
             },
+            marks=pytest.mark.slow,
         ),
     ],
 )
