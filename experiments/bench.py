@@ -208,7 +208,8 @@ def bench_epoch(name: str) -> dict[str, float]:
     """Seconds of the stages of the fourth epoch, run apart, and the share of recombination."""
     picture, config, key = herjax.pictures()[name], AdaptConfig(), jax.random.key(0)
     task, shape = herjax.make_task(picture), picture.target.shape
-    model, params, _ = shipped_base().computing_in(DTYPE.value)
+    base = shipped_base().computing_in(DTYPE.value)
+    model, params = base.model, base.params
     state = jax.jit(lambda: init_adaptation(params, config, key, shape))()
     state = compiled_epochs(model, state, task, config, 3)
     programs = state.history.program[2].astype(jnp.int32)

@@ -45,7 +45,7 @@ def main(_):
     models = {name: herjax.load_pretrained(name) for name in CHECKPOINT.value.split(",")}
     found = []
     for name, pretrained in models.items():
-        model, _, info = pretrained
+        model, info = pretrained.model, pretrained.info
         own = (info.get("pretraining") or {}).get("tasks", {})
         like = {field: own[field] for field in ("max_draws", "ops") if field in own}
         if own.get("program", "uniform") != "uniform":

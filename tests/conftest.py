@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.metadata
 import os
 import shutil
@@ -60,7 +61,7 @@ def deep():
 def tiny_weights(tiny, tmp_path_factory):
     """A folder with the untrained decoder, for the command lines."""
     folder = tmp_path_factory.mktemp("weights") / "tiny"
-    herjax.save_weights(folder, tiny._replace(info={"held_out": None}))
+    herjax.save_weights(folder, dataclasses.replace(tiny, info={"held_out": None}))
     return folder
 
 

@@ -8,6 +8,7 @@ the exit code is 1 if anything was not as it must be.
 
 import argparse
 import collections
+import dataclasses
 import json
 import pathlib
 import random
@@ -208,7 +209,7 @@ def soak(workdir, minutes, seed, console):
     """Both runs; -> rows of the table."""
     weights, programs = workdir / "weights", f"--compilation_cache={workdir / 'programs'}"
     tiny = untrained(layers=2, program_layers=1)
-    herjax.save_weights(weights, tiny._replace(info={"held_out": None}))
+    herjax.save_weights(weights, dataclasses.replace(tiny, info={"held_out": None}))
     common = [*ADAPT, f"--checkpoint={weights}", programs]
     took = []
     for name in ("compiled", "measured", "measured"):  # at last there is nothing to do

@@ -100,7 +100,7 @@ SEAMS = {
     "random_task": lambda key, _: herjax.random_task(
         key, jnp.array([[3, 3], [2, 3]]), herjax.TaskConfig()
     ),
-    "sample": lambda key, p: herjax.sample(*p[:2], task(), key, jnp.ones(4), 3, 9),
+    "sample": lambda key, p: herjax.sample(p.model, p.params, task(), key, jnp.ones(4), 3, 9),
     "prune": lambda *_: herjax.prune(SQUARES.astype(np.int32), task().input),
     "prune for a target": lambda *_: herjax.prune(
         SQUARES.astype(np.int32), task().input, target=task().target
@@ -114,7 +114,7 @@ SEAMS = {
     "adapt_epochs": lambda key, p: herjax.adapt_epochs(p.model, state(key, p), task(), CONFIG, 2),
     "gradient": lambda _, p: step(p.params, p),
     "program_log_probs": lambda _, p: herjax.program_log_probs(
-        *p[:2], task(), jnp.zeros((2, 3, 4), jnp.int32)
+        p.model, p.params, task(), jnp.zeros((2, 3, 4), jnp.int32)
     ),
 }
 

@@ -241,12 +241,12 @@ def test_programs_of_ones_own_have_log_probs(tiny, target):
     pixels = [[[PIXEL, 3, r, c, 0, 0]] for r in range(rows) for c in range(cols)]
     programs = [np.zeros((0, 6), int), *map(np.array, pixels)]
     none = herjax.encode_programs([], rows, cols)
-    assert log_probs(*tiny[:2], task, none).shape == (0, 2, 4)
+    assert log_probs(tiny.model, tiny.params, task, none).shape == (0, 2, 4)
     tokens = herjax.encode_programs(programs, rows, cols)
     assert tokens.shape == (7, 2, 4)
-    found = log_probs(*tiny[:2], task, tokens)
+    found = log_probs(tiny.model, tiny.params, task, tokens)
     heat = jnp.ones(1000)
-    samples = herjax.sample(*tiny[:2], task, jax.random.key(0), heat, 1, rows * cols)
+    samples = herjax.sample(tiny.model, tiny.params, task, jax.random.key(0), heat, 1, rows * cols)
     ended = np.mean(np.asarray(samples.tokens)[:, 0, 0] == 0)
     assert abs(np.exp(found[0].sum()) - ended) < 4 * np.sqrt(ended * (1 - ended) / 1000)
     points = np.exp(found[1:, 0, 2])
@@ -270,7 +270,7 @@ def test_programs_of_ones_own_have_log_probs(tiny, target):
 def test_what_a_decoder_cannot_say_is_impossible(tiny, target, record, place):
     task = pad_task(herjax.make_task(target[:2, :3]), 10)
     tokens = encode(jnp.array([[record], [[PIXEL, 1, 0, 0, 0, 0]]]), 3)
-    found = np.asarray(log_probs(*tiny[:2], task, tokens))
+    found = np.asarray(log_probs(tiny.model, tiny.params, task, tokens))
     assert np.all(np.isfinite(found[1]))
     if place is None:
         assert np.all(np.isfinite(found))
@@ -284,7 +284,7 @@ def test_a_missing_or_needless_token_is_impossible(tiny, target):
     for place, value in ((1, -1), (2, -1), (3, tokens[0, 0, 2])):
         changed = tokens.copy()
         changed[0, 0, place] = value
-        found = log_probs(*tiny[:2], task, changed)
+        found = log_probs(tiny.model, tiny.params, task, changed)
         assert found[0, 0, place] == -np.inf
 
 
@@ -292,14 +292,14 @@ def test_records_are_no_tokens(tiny, target):
     records = np.zeros((3, 5, 6), int)
     task = herjax.make_task(target)
     with pytest.raises(ValueError, match=r"\[G, N, 4\], got int32 \[3, 5, 6\]; encode_programs"):
-        herjax.program_log_probs(*tiny[:2], task, records)
+        herjax.program_log_probs(tiny.model, tiny.params, task, records)
     with pytest.raises(ValueError, match=r"must be integers \[G, N, 4\], got float32 \[3, 5, 4\]"):
-        herjax.program_log_probs(*tiny[:2], task, np.zeros((3, 5, 4), np.float32))
+        herjax.program_log_probs(tiny.model, tiny.params, task, np.zeros((3, 5, 4), np.float32))
     with pytest.raises(ValueError, match="task must be a Task, as from make_task, got array"):
-        herjax.program_log_probs(*tiny[:2], target, records)
+        herjax.program_log_probs(tiny.model, tiny.params, target, records)
     with pytest.raises(ValueError, match=r"temperature must be \[G\], here \[3\], got \[\]"):
-        herjax.program_log_probs(*tiny[:2], task, np.full((3, 5, 4), -1), 1.0)
+        herjax.program_log_probs(tiny.model, tiny.params, task, np.full((3, 5, 4), -1), 1.0)
     tokens = herjax.encode_programs([records[0]], 11, 2)
     task = herjax.make_task(np.zeros((11, 2), int))
     with pytest.raises(ValueError, match="picture of 11x2 is larger than the model's canvas"):
-        herjax.program_log_probs(*tiny[:2], task, tokens)
+        herjax.program_log_probs(tiny.model, tiny.params, task, tokens)

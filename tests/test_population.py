@@ -231,7 +231,7 @@ def test_members_of_several_canvases_keep_their_seeds_and_their_places(monkeypat
 
 def test_not_finite_loss_is_named(tiny, tasks):
     params = jax.tree.map(lambda leaf: leaf * np.nan, tiny.params)
-    broken = tiny._replace(params=params)
+    broken = dataclasses.replace(tiny, params=params)
     with pytest.raises(FloatingPointError, match="loss nan in epoch 0 at learning_rate 0.0001"):
         herjax.adapt(tasks[0].target, params=broken, config=CONFIG)
 
@@ -268,7 +268,7 @@ def test_it_runs_the_decoder_that_it_is_given(tiny, tasks):
     class Mine(herjax.Decoder):
         pass
 
-    mine = tiny._replace(model=Mine(tiny.model.config))
+    mine = dataclasses.replace(tiny, model=Mine(tiny.model.config))
     keys = jax.random.split(jax.random.key(0), len(tasks))
     assert type(Population(mine, tasks, keys, CONFIG).model) is Mine
     assert type(mine.computing_in("bfloat16").model) is Mine

@@ -96,15 +96,15 @@ def test_no_turn_copies_what_has_been_said(tiny, monkeypatch, many, sizes):
 def test_without_a_size_all_of_the_canvas_has_places(tiny, target):
     task, heat = herjax.make_task(target), jnp.ones(4)
     first, other = (
-        herjax.sample(*tiny[:2], task, jax.random.key(0), heat, 3, *size)
+        herjax.sample(tiny.model, tiny.params, task, jax.random.key(0), heat, 3, *size)
         for size in ((), (target.size,))
     )
     assert np.array_equal(first.tokens, other.tokens)
     with pytest.raises(ValueError, match=r"\[R, C\] and \[G\], got \[6, 7\] and \[\]"):
-        herjax.sample(*tiny[:2], task, jax.random.key(0), 0.9, 3)
+        herjax.sample(tiny.model, tiny.params, task, jax.random.key(0), 0.9, 3)
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     with pytest.raises(ValueError, match=r"got \[1, 6, 7\] and \[4\]"):
-        herjax.sample(*tiny[:2], batch, jax.random.key(0), heat, 3)
+        herjax.sample(tiny.model, tiny.params, batch, jax.random.key(0), heat, 3)
     task = herjax.make_task(np.zeros((11, 2), int))
     with pytest.raises(ValueError, match="picture of 11x2 is larger than the model's canvas"):
-        herjax.sample(*tiny[:2], task, jax.random.key(0), heat, 3)
+        herjax.sample(tiny.model, tiny.params, task, jax.random.key(0), heat, 3)

@@ -149,6 +149,14 @@ def test_shape_of_the_canvas_arrays():
     assert task.target.shape == (5, 6)
 
 
+def test_sizes_are_by_default_all_that_the_distribution_has():
+    config = TaskConfig(min_side=3, max_side=5)
+    sizes = [(height, width) for height in (3, 4, 5) for width in (3, 4, 5)]
+    for key in jax.random.split(jax.random.key(0), 4):
+        found, expected = random_task(key, config=config), random_task(key, sizes, config)
+        assert jax.tree.all(jax.tree.map(np.array_equal, found, expected))
+
+
 def test_a_task_within_a_canvas_has_any_size_up_to_it(monkeypatch):
     monkeypatch.setattr("herjax.tasks.random._task_of_size", lambda key, *size: size[:2])
     run = jax.vmap(random_task_within, (0, None, None, None, None))

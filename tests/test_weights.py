@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pathlib
 
@@ -13,7 +14,7 @@ from herjax.runtime.checkpoint import CheckpointError
 
 @pytest.fixture
 def folder(tiny, tmp_path):
-    herjax.save_weights(tmp_path / "model", tiny._replace(info={"note": "kept"}))
+    herjax.save_weights(tmp_path / "model", dataclasses.replace(tiny, info={"note": "kept"}))
     return tmp_path / "model"
 
 
@@ -29,18 +30,18 @@ def test_weights_come_back_exactly(tiny, folder):
 def test_what_could_not_be_loaded_again_is_not_written(tiny, deep, tmp_path):
     folder = tmp_path / "model"
     with pytest.raises(ValueError, match="'blocks_2/.*' is no parameter of this model"):
-        herjax.save_weights(folder, tiny._replace(params=deep.params))
+        herjax.save_weights(folder, dataclasses.replace(tiny, params=deep.params))
     with pytest.raises(ValueError, match="blocks_2/.* is missing"):
-        herjax.save_weights(folder, deep._replace(params=tiny.params))
+        herjax.save_weights(folder, dataclasses.replace(deep, params=tiny.params))
     with pytest.raises(ValueError, match="info must be JSON: Object of type float32"):
-        herjax.save_weights(folder, tiny._replace(info={"loss": np.float32(1)}))
+        herjax.save_weights(folder, dataclasses.replace(tiny, info={"loss": np.float32(1)}))
     with pytest.raises(ValueError, match="info is too long: 1,.* bytes of JSON, at most 1,000,000"):
-        herjax.save_weights(folder, tiny._replace(info={"notes": "x" * 10**6}))
+        herjax.save_weights(folder, dataclasses.replace(tiny, info={"notes": "x" * 10**6}))
     with pytest.raises(ValueError, match='params must be {"params": ...}, got {'):
-        herjax.save_weights(folder, tiny._replace(params=tiny.params["params"]))
+        herjax.save_weights(folder, dataclasses.replace(tiny, params=tiny.params["params"]))
     broken = jax.tree.map(lambda leaf: leaf * np.nan, tiny.params)
     with pytest.raises(ValueError, match="holds numbers that are not finite"):
-        herjax.save_weights(folder, tiny._replace(params=broken))
+        herjax.save_weights(folder, dataclasses.replace(tiny, params=broken))
     with pytest.raises(ValueError, match="pretrained must be a Pretrained, got ModelConfig"):
         herjax.save_weights(folder, tiny.model.config)
     assert not folder.exists()
@@ -48,7 +49,7 @@ def test_what_could_not_be_loaded_again_is_not_written(tiny, deep, tmp_path):
 
 def test_weights_may_lie_in_memory_as_they_like(tiny, tmp_path):
     turned = jax.tree.map(lambda leaf: np.asfortranarray(leaf), tiny.params)
-    herjax.save_weights(tmp_path, tiny._replace(params=turned))
+    herjax.save_weights(tmp_path, dataclasses.replace(tiny, params=turned))
     loaded = herjax.load_pretrained(tmp_path)
     for a, b in zip(jax.tree.leaves(loaded.params), jax.tree.leaves(tiny.params)):
         assert np.array_equal(a, b)
@@ -85,7 +86,7 @@ def test_only_a_string_is_a_shipped_name(tiny, tmp_path, monkeypatch):
 def test_weights_made_from_others_may_have_their_info(tiny, folder, tmp_path):
     loaded = herjax.load_pretrained(folder).computing_in("bfloat16")
     changed = jax.tree.map(lambda leaf: leaf + 1, loaded.params)
-    herjax.save_weights(tmp_path / "changed", loaded._replace(params=changed))
+    herjax.save_weights(tmp_path / "changed", dataclasses.replace(loaded, params=changed))
     found = herjax.load_pretrained(tmp_path / "changed")
     assert found.model.config == loaded.model.config
     assert found.info["note"] == "kept"

@@ -1,6 +1,7 @@
 """A member of a run, and the files that are written once it has ended."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
@@ -169,7 +170,7 @@ def write_files(
     write_atomically(folder / "solution.py", format_script(result.program, picture.input).encode())
     if weights:
         info = {"adapted_to": member.task, "seed": member.seed}
-        save_weights(folder / "model", result.adapted._replace(info=info))
+        save_weights(folder / "model", dataclasses.replace(result.adapted, info=info))
     data = json.dumps(values, indent=2).encode() + b"\n"
     write_sums(folder, [*FILES, *(WEIGHTS if weights else ())], data)
     write_atomically(folder / RESULT, data)

@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,8 @@ UNPACKAGED = (
 )  # in SHIPPED of a checkout, in no wheel
 
 
-class Pretrained(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Pretrained:
     """A decoder and its weights.
 
     Attributes:
@@ -51,7 +52,7 @@ class Pretrained(NamedTuple):
     params: dict
     info: dict[str, Any]
 
-    def __repr__(self) -> str:  # that of a tuple tells all weights
+    def __repr__(self) -> str:  # without all weights
         count = sum(np.size(leaf) for leaf in jax.tree.leaves(self.params))
         return f"Pretrained({count:,} parameters, {self.model.config})"
 
@@ -62,7 +63,7 @@ class Pretrained(NamedTuple):
           ValueError: if there is no such type.
         """
         config = dataclasses.replace(self.model.config, dtype=dtype)
-        return self._replace(model=self.model.clone(config=config))
+        return dataclasses.replace(self, model=self.model.clone(config=config))
 
 
 def shipped_names() -> list[str]:

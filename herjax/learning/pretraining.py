@@ -168,8 +168,8 @@ def init_state(config: PretrainConfig, mesh: Mesh | None = None) -> TrainState:
     """
     params = None
     if config.init:
-        model, params, _ = load_pretrained(config.init)
-        wanted = config.model
+        start, wanted = load_pretrained(config.init), config.model
+        model, params = start.model, start.params
         like = dataclasses.replace(model.config, max_side=wanted.max_side, dtype=wanted.dtype)
         if model.config.max_side > wanted.max_side or like != wanted:
             raise ValueError(f"init: {config.init} is another model, {model.config}")

@@ -90,14 +90,17 @@ def inside(height: Array, width: Array, rows: int, cols: int) -> Array:
 
 @as_written()
 def random_task(
-    key: Array, sizes: ArrayLike, config: TaskConfig, shape: tuple[int, int] | None = None
+    key: Array,
+    sizes: ArrayLike | None = None,
+    config: TaskConfig = TaskConfig(),
+    shape: tuple[int, int] | None = None,
 ) -> tuple[Task, Array]:
     """One random task and a canonical program that solves it.
 
     Args:
       key: PRNG key.
       sizes: int [S, 2], the (height, width) pairs to choose from, uniformly, whatever sides
-        ``config`` has.
+        ``config`` has; all that it has if None.
       config: the distribution.
       shape: (R, C) of the canvas arrays; config.max_side square if None.
 
@@ -108,6 +111,8 @@ def random_task(
       ValueError: if a size that is known when this is traced is less than 1x1 or above ``shape``.
     """
     shape = shape or (config.max_side, config.max_side)
+    if sizes is None:
+        (sizes,) = size_buckets(config, (config.max_side**2,))
     if not isinstance(sizes, jax.core.Tracer):
         found = np.asarray(sizes)
         whole = found.ndim == 2 and found.dtype.kind in "iu"

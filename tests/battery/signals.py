@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -119,7 +120,7 @@ def weights():
     path = pathlib.Path(tempfile.mkdtemp(prefix="herjax-battery-"))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     tiny = untrained(layers=2, program_layers=1)
-    herjax.save_weights(path / "tiny", tiny._replace(info={"held_out": None}))
+    herjax.save_weights(path / "tiny", dataclasses.replace(tiny, info={"held_out": None}))
     return path / "tiny"
 
 
