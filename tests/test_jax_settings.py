@@ -169,7 +169,7 @@ def test_a_seam_draws_the_same_numbers(name, tiny):
         ("random_task", tasks_random._random_task),
         ("sample", sampler._sample),
         ("recombine", recombination._recombine),
-        ("init_adaptation", herjax.init_adaptation.__wrapped__),
+        ("init_adaptation", epoch._init_adaptation),
         ("program_log_probs", learner_module._log_probs),
     ],
 )

@@ -111,7 +111,6 @@ class AdaptState:
 
 
 @as_written()
-@partial(jax.jit, static_argnames=("config", "shape"), inline=True)
 def init_adaptation(
     params: dict[str, Any], config: AdaptConfig, key: Array, shape: tuple[int, ...]
 ) -> AdaptState:
@@ -123,6 +122,13 @@ def init_adaptation(
       key: PRNG key, of everything random.
       shape: static.
     """
+    return _init_adaptation(params, key, config, tuple(shape))
+
+
+@partial(jax.jit, static_argnames=("config", "shape"), inline=True)
+def _init_adaptation(
+    params: dict[str, Any], key: Array, config: AdaptConfig, shape: tuple[int, ...]
+) -> AdaptState:
     epochs, programs = config.max_epochs, config.programs_an_epoch
     draws = config.draws(math.prod(shape))
     history = EpochMetrics(
@@ -314,7 +320,6 @@ def adjust_heat(heat: Array, distinct: Array, programs: int, min_distinct: float
 
 
 @as_written()
-@partial(jax.jit, static_argnames=("model", "config", "learner"), inline=True)
 def adapt_epochs(
     model: Decoder,
     state: AdaptState,
@@ -327,6 +332,18 @@ def adapt_epochs(
 
     The other arguments are those of ``adapt_epoch``.
     """
+    return _adapt_epochs(state, task, epochs, model, config, learner)
+
+
+@partial(jax.jit, static_argnames=("model", "config", "learner"), inline=True)
+def _adapt_epochs(
+    state: AdaptState,
+    task: Task,
+    epochs: Array | int,
+    model: Decoder,
+    config: AdaptConfig,
+    learner: Learner,
+) -> AdaptState:
     until = state.epoch + epochs
     return jax.lax.while_loop(
         lambda state: state.running & (state.epoch < until),
