@@ -113,6 +113,7 @@ def test_every_program_can_be_compiled_ahead():
     state = init_state(LONG)
     compile_ahead(state, LONG)
     programs = len(program_cache._calls)
+    assert any(function is pretraining._start for function, *_ in program_cache._calls)
     init_state(LONG)
     for bucket in range(len(LONG.size_limits)):
         state, _ = pretrain_step(state, LONG, bucket)
