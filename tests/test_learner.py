@@ -192,6 +192,15 @@ def test_what_is_no_learner_is_told(tiny, learner, message):
         herjax.adapt(np.eye(3, dtype=int), params=tiny, config=CONFIG, learner=learner)
 
 
+def test_an_epoch_tells_of_what_is_no_learner(tiny, target):
+    task = herjax.make_task(target)
+    state = herjax.init_adaptation(tiny.params, CONFIG, jax.random.key(0), target.shape)
+    with pytest.raises(ValueError, match="learner must be hashable"):
+        herjax.adapt_epoch(tiny.model, state, task, CONFIG, Unhashable())
+    with pytest.raises(ValueError, match="learner must be hashable"):
+        herjax.adapt_epochs(tiny.model, state, task, CONFIG, 2, Unhashable())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -102,6 +102,9 @@ def test_without_a_size_all_of_the_canvas_has_places(tiny, target):
     assert np.array_equal(first.tokens, other.tokens)
     with pytest.raises(ValueError, match=r"\[R, C\] and \[G\], got \[6, 7\] and \[\]"):
         herjax.sample(tiny.model, tiny.params, task, jax.random.key(0), 0.9, 3)
+    for draws in (0, 2.0, None):
+        with pytest.raises(ValueError, match=f"draws must be an integer, 1 .. .*, got {draws}"):
+            herjax.sample(tiny.model, tiny.params, task, jax.random.key(0), heat, draws)
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     with pytest.raises(ValueError, match=r"got \[1, 6, 7\] and \[4\]"):
         herjax.sample(tiny.model, tiny.params, batch, jax.random.key(0), heat, 3)

@@ -37,7 +37,7 @@ from herjax.dsl.grammar import (
     slots_used,
 )
 from herjax.dsl.ops import COLOURS, END
-from herjax.runtime.config import told
+from herjax.runtime.config import check_integer, told
 from herjax.runtime.jax_settings import as_written
 from herjax.runtime.threefry import unrolled
 from herjax.tasks.task import Task, check_size
@@ -122,12 +122,12 @@ def sample(
       limit: int32 [], stop after so many draws already; N if None.
 
     Raises:
-      ValueError: for a batch of tasks, a canvas that is too large for the model, or a temperature
-        that is none for each program.
+      ValueError: for a batch of tasks, a canvas that is too large for the model, a temperature that
+        is none for each program, or ``draws`` that are no integer from 1.
     """
     if not isinstance(task, Task):
         raise ValueError(f"task must be a Task, as from make_task, got {told(task)}")
-    temperature = jnp.asarray(temperature, jnp.float32)
+    temperature, draws = jnp.asarray(temperature, jnp.float32), check_integer("draws", draws, 1)
     if task.target.ndim != 2 or temperature.ndim != 1:
         got = f"{[*task.target.shape]} and {[*temperature.shape]}"
         raise ValueError(f"target and temperature must be [R, C] and [G], got {got}")

@@ -37,7 +37,7 @@ from herjax.learning.learner import Learner, Update, make_optimizer
 from herjax.learning.recombination import recombine
 from herjax.learning.selection import keep_shortest
 from herjax.learning.train import TrainState
-from herjax.runtime.config import check_array, told
+from herjax.runtime.config import check_array, check_function, told
 from herjax.runtime.jax_settings import as_written
 from herjax.runtime.program_cache import call_kept
 from herjax.runtime.sharding import whole
@@ -214,11 +214,13 @@ def adapt_epoch(
       learner: what changes the weights.
 
     Raises:
-      ValueError: if the state is of another canvas, or the learner returns no ``Update``.
+      ValueError: if the state is of another canvas, or the learner cannot be hashed or returns no
+        ``Update``.
     """
     canvas = state.history.best_picture.shape[1:]
     if task.target.shape != canvas:
         raise ValueError(f"task has a canvas {[*task.target.shape]}, the state {[*canvas]}")
+    check_function("learner", learner)
     return _adapt_epoch(state, task, model, config, learner)
 
 
@@ -332,6 +334,7 @@ def adapt_epochs(
 
     The other arguments are those of ``adapt_epoch``.
     """
+    check_function("learner", learner)
     return _adapt_epochs(state, task, epochs, model, config, learner)
 
 

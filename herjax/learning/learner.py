@@ -117,6 +117,7 @@ def program_log_probs(
         raise ValueError(
             f"temperature must be [G], here [{len(tokens)}], got {[*jnp.shape(temperature)]}"
         )
+    temperature = None if temperature is None else jnp.asarray(temperature, jnp.float32)
     check_size(task.target.shape, model.config.max_side)
     if not len(tokens):
         return jnp.zeros((0, tokens.shape[1] + 1, SLOTS))
