@@ -210,7 +210,7 @@ def bench_epoch(name: str) -> dict[str, float]:
     task, shape = herjax.make_task(picture), picture.target.shape
     base = shipped_base().computing_in(DTYPE.value)
     model, params = base.model, base.params
-    state = jax.jit(lambda: init_adaptation(params, config, key, shape))()
+    state = init_adaptation(params, config, key, shape)
     state = compiled_epochs(model, state, task, config, 3)
     programs = state.history.program[2].astype(jnp.int32)
     parents = programs[: config.sampled + config.kept]

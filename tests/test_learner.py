@@ -50,11 +50,8 @@ def attempted(request, tiny, target):
     return task, attempts
 
 
-log_probs = jax.jit(herjax.program_log_probs, static_argnums=0)
-
-
 def log_probs_of(tiny, params, attempts):
-    return log_probs(tiny.model, params, attempts.seen, attempts.tokens)
+    return herjax.program_log_probs(tiny.model, params, attempts.seen, attempts.tokens)
 
 
 def test_log_probs_are_those_of_the_sampler(tiny, attempted):
@@ -250,10 +247,10 @@ def test_programs_of_ones_own_have_log_probs(tiny, target):
     pixels = [[[PIXEL, 3, r, c, 0, 0]] for r in range(rows) for c in range(cols)]
     programs = [np.zeros((0, 6), int), *map(np.array, pixels)]
     none = herjax.encode_programs([], rows, cols)
-    assert log_probs(tiny.model, tiny.params, task, none).shape == (0, 2, 4)
+    assert herjax.program_log_probs(tiny.model, tiny.params, task, none).shape == (0, 2, 4)
     tokens = herjax.encode_programs(programs, rows, cols)
     assert tokens.shape == (7, 2, 4)
-    found = log_probs(tiny.model, tiny.params, task, tokens)
+    found = herjax.program_log_probs(tiny.model, tiny.params, task, tokens)
     heat = jnp.ones(1000)
     samples = herjax.sample(tiny.model, tiny.params, task, jax.random.key(0), heat, 1, rows * cols)
     ended = np.mean(np.asarray(samples.tokens)[:, 0, 0] == 0)
@@ -279,7 +276,7 @@ def test_programs_of_ones_own_have_log_probs(tiny, target):
 def test_what_a_decoder_cannot_say_is_impossible(tiny, target, record, place):
     task = pad_task(herjax.make_task(target[:2, :3]), 10)
     tokens = encode(jnp.array([[record], [[PIXEL, 1, 0, 0, 0, 0]]]), 3)
-    found = np.asarray(log_probs(tiny.model, tiny.params, task, tokens))
+    found = np.asarray(herjax.program_log_probs(tiny.model, tiny.params, task, tokens))
     assert np.all(np.isfinite(found[1]))
     if place is None:
         assert np.all(np.isfinite(found))
@@ -293,7 +290,7 @@ def test_a_missing_or_needless_token_is_impossible(tiny, target):
     for place, value in ((1, -1), (2, -1), (3, tokens[0, 0, 2])):
         changed = tokens.copy()
         changed[0, 0, place] = value
-        found = log_probs(tiny.model, tiny.params, task, changed)
+        found = herjax.program_log_probs(tiny.model, tiny.params, task, changed)
         assert found[0, 0, place] == -np.inf
 
 

@@ -196,7 +196,7 @@ def test_a_token_that_was_certain_is_in_its_programs_mean(tiny):
 
 def test_log_probs_at_a_temperature_are_those_of_the_divided_scores(tiny, attempted):
     task, train, attempts = attempted
-    run = jax.jit(herjax.program_log_probs, static_argnums=0)
+    run = herjax.program_log_probs
     arguments = tiny.model, train.params, attempts.seen, attempts.tokens
     assert np.array_equal(run(*arguments, jnp.zeros(4)), run(*arguments))  # greedy: as they are
     assert np.array_equal(run(*arguments, jnp.ones(4)), run(*arguments))
